@@ -1,0 +1,97 @@
+"""A data set ready for use: prepared if it was, generated if it can be, read from its plain files otherwise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from radlearn import config as configuration
+from radlearn import registry
+from radlearn.data.store import FolderSource, ImageSource
+from radlearn.errors import ConfigurationError
+from radlearn.manifests.base import Manifest
+from radlearn.prepare import load_prepared, prepare, prepared_folder
+from radlearn.records import Card
+
+logger = logging.getLogger("radlearn")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows and their images.
+
+    Attributes:
+        rows: the manifest table.
+        source: the images.
+        source_rows: (N,) source row of each manifest row.
+        card: the data card with its fingerprint.
+        manifest: the plug-in that read it.
+        short_side: pixels of the images' short side, None where files are read as they are.
+    """
+
+    rows: pl.DataFrame
+    source: ImageSource
+    source_rows: np.ndarray
+    card: Card
+    manifest: Manifest
+    short_side: int | None
+
+    def split(self, name: str) -> np.ndarray:
+        """Positions of a split's rows."""
+        return np.flatnonzero((self.rows["split"] == name).to_numpy())
+
+    def labels(self, names: tuple[str, ...] | None = None) -> np.ndarray:
+        """(N, L) float32 labels in {1, 0, -1, NaN} of the card's label columns, or of those named."""
+        columns = [
+            self.rows[n].cast(pl.Float32).fill_null(float("nan")) for n in names or self.card.label_names
+        ]
+        return (
+            np.stack([c.to_numpy() for c in columns], axis=1)
+            if columns
+            else np.zeros((len(self.rows), 0), np.float32)
+        )
+
+
+def open_dataset(data: Mapping[str, Any], paths: Mapping[str, str], *, num_workers: int = 0) -> Dataset:
+    """Open the data set of `data` settings.
+
+    Args:
+        data: `name`, `root`, `size` and the manifest's own settings.
+        paths: `cache` and `data` roots.
+        num_workers: processes that generate or prepare, where that is to be done.
+    Raises:
+        DataError, ConfigurationError: if it cannot be had; says where it looked.
+    """
+    manifest: Manifest = registry.find("manifests", data["name"])(**configuration.manifest_arguments(data))
+    size = int(data.get("size") or 512)
+    folder = prepared_folder(data, paths)
+    root = release_root(manifest, data, paths, folder)
+    if manifest.generated:
+        prepare(manifest, root, folder, size=size, num_workers=num_workers)
+    if (folder / "card.json").exists():
+        rows, store, card = load_prepared(folder)
+        source_rows = np.array([store.index_of(image_id) for image_id in rows["image_id"]])
+        return Dataset(rows, store, source_rows, card, manifest, size)
+    release = manifest.read(root)
+    source = FolderSource(
+        root, release.rows["path"].to_list(), release.rows["image_id"].to_list(), short_side=size
+    )
+    return Dataset(release.rows, source, np.arange(len(release.rows)), release.card, manifest, size)
+
+
+def release_root(manifest: Manifest, data: Mapping[str, Any], paths: Mapping[str, str], folder: Path) -> Path:
+    """Folder of the release: `data.root`, the manifest's own, or a folder of the cache for generated data."""
+    if data.get("root"):
+        return Path(str(data["root"])).expanduser()
+    if manifest.generated:
+        return folder.with_name(folder.name + "-release")
+    own = manifest.default_root()
+    if own is not None:
+        return own
+    raise ConfigurationError(f"data={data['name']} needs data.root=/path/to/the/release")

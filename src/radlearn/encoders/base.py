@@ -1,0 +1,119 @@
+"""The contract of encoders: an image or texts in, `Encoded` or features out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from radlearn.errors import ConfigurationError
+from radlearn.records import Encoded
+
+# name -> per-channel mean and standard deviation of pixels in [0, 1].
+STATISTICS = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "medclip": ((0.5862786,), (0.2795009,)),
+    "half": ((0.5,), (0.5,)),
+}
+
+
+class Normalise(nn.Module):
+    """Grey pixels -> what a backbone expects: [0, 1], replicated to its channels, standardised.
+
+    It is part of the encoder, so that a checkpoint applies the normalisation it was trained with.
+
+    Args:
+        how: `per_image` (each image to mean 0, standard deviation 1), `clip`, `imagenet`, `medclip`, `half`, or
+            a pair (mean, std) of numbers.
+        channels: how many channels the backbone takes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, how: str | Sequence[float], channels: int) -> None:
+        super().__init__()
+        self.per_image = how == "per_image"
+        self.channels = channels
+        if isinstance(how, str):
+            if how not in STATISTICS and not self.per_image:
+                known = ", ".join(["per_image", *STATISTICS])
+                raise ConfigurationError(f"no normalisation '{how}': there is {known}, or [mean, std]")
+            mean, std = STATISTICS.get(how, ((0.0,), (1.0,)))
+        else:
+            mean, std = (float(how[0]),), (float(how[1]),)
+        # Not persistent: the configuration in the checkpoint fixes them.
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) uint8, or float in [0, 1] -> (B, channels, H, W) float."""
+        if images.ndim != 4 or images.shape[1] not in (1, self.channels):
+            raise ValueError(f"images are (B, 1, H, W), uint8 or float in [0, 1]: got {tuple(images.shape)}")
+        x = images.float().div(255) if images.dtype == torch.uint8 else images
+        if self.per_image:
+            mean = x.mean(dim=(1, 2, 3), keepdim=True)
+            # An empty (constant) image becomes zeros instead of NaN.
+            x = (x - mean) / x.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-4)
+        else:
+            x = (x - self.mean) / self.std
+        return x.expand(-1, self.channels, -1, -1) if x.shape[1] != self.channels else x
+
+
+class Encoder(nn.Module):
+    """An image encoder.
+
+    Keyword arguments of the constructor are `encoder.<key>` of the configuration.
+
+    Attributes:
+        width: D of `Encoded.pooled`.
+        image_size: side of the square images it is evaluated on.
+        size_multiple: image sides must be multiples of this.
+        local_width: D of `Encoded.local`.
+        level_widths: channels of the four maps of `pyramid`.
+    """
+
+    kind: ClassVar[str] = "image"
+    width: int
+    image_size: int
+    local_width: int
+    level_widths: tuple[int, ...]
+    size_multiple: int = 1
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Encoded:
+        """(B, 1, H, W) uint8, or float in [0, 1] -> Encoded."""
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps (B, C, H, W) at strides 4, 8, 16, 32, for dense tasks; `level_widths` are their C.
+
+        Apart from `forward` where pre-training would pay for maps that nothing reads.
+        """
+        return self(images).levels  # type: ignore[no-any-return]
+
+    def num_tokens(self, size: int) -> int:
+        """Positions a square image of this side is computed at (the budget column `image_tokens`)."""
+        return (size // max(self.size_multiple, 1)) ** 2
+
+
+class TextEncoder(Encoder):
+    """A text encoder: texts in, one feature row a text out.
+
+    A frozen one is called through the text cache only, never in a training step.
+    """
+
+    kind: ClassVar[str] = "text"
+    identity: dict[str, Any]
+    """Everything its features depend on: name, weights hash, pooling, max length, casing. The text cache's key."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> (N, width) float32, in eval mode, without gradient."""
+
+    def forward(self, images: Tensor) -> Encoded:
+        """Refused: a text encoder reads texts."""
+        raise TypeError(f"{type(self).__name__} encodes texts, not images")

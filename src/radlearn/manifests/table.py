@@ -1,0 +1,396 @@
+"""Any table of images: csv, tsv, parquet or jsonl with column names of your own.
+
+    radlearn pretrain data.train_manifest=train.csv data.image_root=/data/mimic-cxr-jpg/files
+    radlearn pretrain data.train_manifest=all.parquet data.split_col=fold data.label_cols=[Edema]
+
+The rules are those of NOVA's tables: frontal views only, the impression as text, uncertain and blank labels
+negative, a training row without text dropped. Each rule is a setting; dropped rows are counted by reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+
+from radlearn.data import reports
+from radlearn.data.labels import CODES, SOFT, apply_policy, check_policy, parse_labels
+from radlearn.errors import ConfigurationError, DataError, nearest
+from radlearn.manifests import _table_fake
+from radlearn.manifests._paths import PathJoiner, patient_of
+from radlearn.manifests._table_file import TableFile
+from radlearn.manifests.base import Manifest
+from radlearn.manifests.checks import OPTIONAL_TYPES, REQUIRED_TYPES, finish, reject
+from radlearn.records import Card, Release
+
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validate", "validation", "valid", "val", "dev"), "validate"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_VIEW_WORDS = {
+    **{view: view for view in ("PA", "AP", "LATERAL")},
+    **dict.fromkeys(("LL", "LAT", "XTABLE LATERAL", "CROSS-TABLE LATERAL"), "LATERAL"),
+}
+_ID_KEYS = {"patient_id": "patient_col", "study_id": "study_col", "image_id": "id_col"}
+
+
+class Table(Manifest):
+    """Rows from one table with a split column, or from one table a split.
+
+    Args:
+        train_manifest: table of the training rows, or of all rows if `split_col` is set. Relative names are
+            looked up in the root, then in the working directory.
+        validate_manifest: table of the validation rows.
+        test_manifest: table of the test rows.
+        image_root: folder that image paths are relative to; None takes the root given to `read`.
+        image_col: column of the image paths.
+        text_col: column of the training text.
+        report_col: column of whole reports: their impression stands in where `text_col` is missing or blank.
+        view_col: column of the view; a table without it keeps all rows.
+        views: values of `view_col` that are kept, in any case; empty keeps all.
+        label_cols: columns of labels: 1, 0, -1 uncertain, blank not mentioned.
+        uncertain: what -1 becomes: zeros, ones, ignore, soft (0.5, training losses only) or keep.
+        blank: what a blank label becomes: zeros or ignore.
+        patient_col: column of patient ids; without it they are read from MIMIC-CXR or CheXpert paths, else
+            each image is its own patient.
+        study_col: column of study ids; without it as for patients. Ids that two patients share are prefixed.
+        id_col: column of image ids; without it the path without its suffix.
+        split_col: column with train, validate or test (also val, valid, validation, dev).
+        require_text: drop training rows without text.
+        impression_fallback: what stands in for a missing impression: none, findings or last_paragraph.
+        strip_enumeration: remove list numbers from the text.
+        deid: keep or remove marks of de-identification.
+        drop_comparison: leave out sentences that compare with an earlier study.
+        delimiter: of csv and tsv; None takes a comma or a tab.
+        check_files: reject rows whose image file is missing or empty (`prepare` finds those anyway).
+        name: of the data set, in results and pages.
+        access: open, credentialed or synthetic; pages about credentialed data show no pixels, ids or text.
+    """
+
+    card: ClassVar[Card] = Card(
+        name="table",
+        source="table files given by the user",
+        licence="as obtained by the user",
+        access="credentialed",
+        release="",
+        split_rule="as the tables give it",
+    )
+
+    def __init__(
+        self,
+        *,
+        train_manifest: str | None = None,
+        validate_manifest: str | None = None,
+        test_manifest: str | None = None,
+        image_root: str | None = None,
+        image_col: str = "image_path",
+        text_col: str = "impression",
+        report_col: str | None = None,
+        view_col: str = "ViewPosition",
+        views: Sequence[str] = ("PA", "AP"),
+        label_cols: Sequence[str] = (),
+        uncertain: str = "zeros",
+        blank: str = "zeros",
+        patient_col: str | None = None,
+        study_col: str | None = None,
+        id_col: str | None = None,
+        split_col: str | None = None,
+        require_text: bool = True,
+        impression_fallback: str = "none",
+        strip_enumeration: bool = False,
+        deid: str = "keep",
+        drop_comparison: bool = False,
+        delimiter: str | None = None,
+        check_files: bool = False,
+        name: str = "table",
+        access: str = "credentialed",
+    ) -> None:
+        check_policy(uncertain, blank)
+        _one_of("impression_fallback", impression_fallback, ("none", "findings", "last_paragraph"))
+        _one_of("deid", deid, ("keep", "remove"))
+        _one_of("access", access, ("open", "credentialed", "synthetic"))
+        if split_col and (validate_manifest or test_manifest):
+            raise ConfigurationError("split_col splits the one table train_manifest: give no other beside it")
+        taken = sorted({*label_cols} & {*REQUIRED_TYPES, *OPTIONAL_TYPES})
+        if taken or len({*label_cols}) < len(label_cols):
+            raise ConfigurationError(
+                f"label_cols are distinct and none of the manifest's own columns: got {label_cols}"
+            )
+        self.files = {"train": train_manifest, "validate": validate_manifest, "test": test_manifest}
+        self.image_root = image_root
+        self.image_col, self.text_col, self.report_col = image_col, text_col, report_col
+        self.view_col, self.views = view_col, tuple(views or ())
+        self.label_cols, self.uncertain, self.blank = tuple(label_cols), uncertain, blank
+        self.id_cols = {"patient_id": patient_col, "study_id": study_col, "image_id": id_col}
+        self.split_col, self.require_text, self.delimiter = split_col, require_text, delimiter
+        self.check_files, self.name, self.access = check_files, name, access
+        self.fallback: Any = impression_fallback
+        self.text_options: dict[str, Any] = {
+            "strip_enumeration": strip_enumeration, "deid": deid, "drop_comparison": drop_comparison,
+        }  # fmt: skip
+
+    def default_root(self) -> Path | None:
+        """The image root, or the folder of the first table."""
+        if self.image_root is not None:
+            return Path(self.image_root).expanduser()
+        return next((Path(file).expanduser().parent for file in self.files.values() if file), None)
+
+    def read(self, root: Path, progress: Any = None) -> Release:
+        """Read the tables. Images are opened by `prepare`, not here.
+
+        Args:
+            root: folder that relative names of tables, and image paths, are relative to.
+            progress: optional callable (done, total, what), called while reports are read.
+
+        Raises:
+            DataError: if a table or a column is missing, or a label or a split is undefined.
+        """
+        root = Path(root)
+        if not any(self.files.values()):
+            raise DataError(
+                "no table: set data.train_manifest=TABLE (or data.validate_manifest, data.test_manifest)"
+            )
+        image_root = root if self.image_root is None else _locate(self.image_root, root)
+        tables = [
+            self._read_table(TableFile(_locate(name, root), delimiter=self.delimiter), split)
+            for split, name in self.files.items()
+            if name
+        ]
+        rows = self._with_texts(
+            _with_ids(pl.concat(tables, how="diagonal"), PathJoiner(image_root)), progress
+        )
+        rejected = []
+        for reason, faulty in self._faults():
+            rejected.append(reject(rows.filter(faulty), reason))
+            rows = rows.filter(~faulty)
+        left_out = {}
+        for reason, unwanted in self._filters():
+            left_out[reason] = int(rows.select(unwanted.sum()).item())
+            rows = rows.filter(~unwanted)
+        rows = self._with_labels(_with_patients(rows))
+        columns = [
+            name for name in (*REQUIRED_TYPES, *OPTIONAL_TYPES, *self.label_cols) if name in rows.columns
+        ]
+        card = dataclasses.replace(self.card, name=self.name, access=self.access, label_names=self.label_cols)
+        return finish(
+            rows.select(columns),
+            rejected,
+            card,
+            image_root,
+            left_out=left_out,
+            label_values=(*CODES, SOFT) if self.uncertain == "soft" else CODES,
+            check_files=self.check_files,
+        )
+
+    @classmethod
+    def fake(cls, root: Path) -> Table:
+        """Write a miniature of MIMIC-CXR-JPG: JPEGs in its folders, and one table a split in three formats.
+
+        Its oddities:
+        - train.csv begins with a byte order mark, ends lines with CRLF, and has blank lines
+        - reports hold quoted commas, quotes and line breaks; one is not ASCII
+        - labels come as 1, 1.0, -1, -1.0, 0 and blank
+        - lateral views, views in lower case and with spaces, rows without a view
+        - an impression that only its report tells, one that nothing tells
+        - paths with `files/` and without, one absolute, one that leaves the root
+        - the same image twice, an image whose file is missing
+        - validation rows are gzipped, test rows JSON lines with numbers and nulls
+        """
+        return cls(**_table_fake.write(root))
+
+    def _read_table(self, file: TableFile, split: str) -> pl.DataFrame:
+        """One table with columns of the contract where it tells them, and working columns `_...`."""
+        names = {"_cell": file.require(self.image_col, "image_col")}
+        for name, column in self.id_cols.items():
+            if column:
+                names[name] = file.require(column, _ID_KEYS[name])
+        if self.split_col:
+            names["split"] = file.require(self.split_col, "split_col")
+        if self._has_views(file):
+            names["_view"] = self.view_col
+        names |= self._text_columns(file, wanted=split == "train" and self.require_text)
+        labels = [file.require(name, "label_cols") for name in self.label_cols]
+        along = _taken_along(file, labels)
+        table = file.read([*names.values(), *labels, *along])
+        columns = [_as_text(table[column]).alias(name) for name, column in names.items()]
+        columns += [parse_labels(table[name], str(file.path)) for name in labels]
+        columns += [_as_type(table[name], file.path) for name in along]
+        rows = pl.DataFrame(columns)
+        rows = rows.with_columns(
+            self._splits(rows["split"], file.path) if self.split_col else pl.lit(split).alias("split")
+        )
+        rows = rows.with_columns(_has_view=pl.lit("_view" in names))
+        return rows.filter(pl.any_horizontal(pl.col(*names, *labels).is_not_null()))  # blank lines
+
+    def _has_views(self, file: TableFile) -> bool:
+        if self.view_col not in file.columns and self.views:
+            warnings.warn(
+                f"{file.path} has no column '{self.view_col}' (data.view_col)"
+                f"{nearest(self.view_col, file.columns)}: all views are kept",
+                stacklevel=2,
+            )
+        return self.view_col in file.columns
+
+    def _text_columns(self, file: TableFile, *, wanted: bool) -> dict[str, str]:
+        names = {}
+        if self.text_col in file.columns:
+            names["impression"] = self.text_col
+        if self.report_col and (wanted or self.report_col in file.columns):
+            names["report"] = file.require(self.report_col, "report_col")
+        if wanted and not names:
+            file.require(self.text_col, "text_col")
+        return names
+
+    def _splits(self, cells: pl.Series, path: Path) -> pl.Series:
+        splits = cells.str.to_lowercase().replace_strict(_SPLIT_WORDS, default=None, return_dtype=pl.String)
+        unknown = splits.is_null() & cells.is_not_null()
+        if unknown.any():
+            row = unknown.to_list().index(True)
+            raise DataError(
+                f"{path}: column '{self.split_col}' holds '{cells[row]}' in row {row + 1}; "
+                f"a split is one of {', '.join(_SPLIT_WORDS)}"
+            )
+        return splits
+
+    def _with_texts(self, rows: pl.DataFrame, progress: Any) -> pl.DataFrame:
+        """Clean the impression; where there is none take the report's; add the report's findings."""
+        own = _mapped(rows, "impression", partial(reports.clean, **self.text_options))
+        if "report" not in rows.columns:
+            return rows.with_columns(own)
+        extract = partial(reports.impression, fallback=self.fallback, **self.text_options)
+        found = _mapped(rows, "report", extract, progress)
+        findings = _mapped(rows, "report", reports.findings, progress)
+        return rows.with_columns(own.zip_with(own.is_not_null(), found), findings.alias("findings"))
+
+    def _faults(self) -> Iterator[tuple[str, pl.Expr]]:
+        """Why a row is rejected, and which are, in the order in which rows are tested."""
+        yield "no_path", pl.col("path").is_null()
+        yield "no_image_id", pl.col("image_id").is_null()
+        if self.id_cols["patient_id"]:
+            yield "no_patient_id", pl.col("patient_id").is_null()
+        yield "no_split", pl.col("split").is_null()
+
+    def _filters(self) -> Iterator[tuple[str, pl.Expr]]:
+        """Why a sound row is left out, and which are."""
+        if self.views:
+            wanted = pl.col("_view").str.to_uppercase().is_in([view.strip().upper() for view in self.views])
+            yield "other_view", pl.col("_has_view") & ~wanted.fill_null(False)
+        if self.require_text:
+            yield "no_text", (pl.col("split") == "train") & pl.col("impression").is_null()
+
+    def _with_labels(self, rows: pl.DataFrame) -> pl.DataFrame:
+        policy = partial(apply_policy, uncertain=self.uncertain, blank=self.blank)
+        return rows.with_columns([policy(rows[name]) for name in self.label_cols])
+
+
+def read_eval(entry: Mapping[str, Any], root: Path | None = None) -> Release:
+    """The rows of one entry of `evals`, as split test.
+
+    Args:
+        entry: `name`, `manifest`, and settings of `Table` such as `image_root, image_col, label_cols`;
+            `enabled` and the prompts are not looked at.
+        root: folder that relative names are relative to; None takes the working directory.
+    """
+    other = {"manifest", "enabled", "positive_prompts", "negative_prompts"}
+    settings = {key: value for key, value in entry.items() if key not in other}
+    table = Table(**{"require_text": False, **settings, "test_manifest": entry["manifest"]})
+    return table.read(root or table.default_root() or Path())
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigurationError(f"{key} is one of {', '.join(known)}: got '{value}'{nearest(value, known)}")
+
+
+def _locate(name: str, root: Path) -> Path:
+    """A file or folder by absolute path, below the root, or below the working directory."""
+    path = Path(name).expanduser()
+    for candidate in (root / path, path):
+        if candidate.exists():
+            return candidate
+    looked = path if path.is_absolute() else f"{(root / path).absolute()} and {path.absolute()}"
+    raise DataError(f"no '{name}': looked for {looked}")
+
+
+def _taken_along(file: TableFile, labels: Sequence[str]) -> list[str]:
+    """Columns of the contract that a table brings under their own names; a lone `height` is a patient's."""
+    sizes = ["height", "width"] if {"height", "width"} <= {*file.columns} else []
+    return [*sizes, *(n for n in ("sentences", "boxes", "mask") if n in file.columns and n not in labels)]
+
+
+def _as_text(column: pl.Series) -> pl.Series:
+    """Cells as trimmed strings, null where blank; whole floats, as nullable ids become, as whole numbers."""
+    if column.dtype.is_float() and (column.is_null() | (column == column.round())).all():
+        column = column.cast(pl.Int64)
+    text = column.cast(pl.String).str.strip_chars()
+    return text.set(text == "", None)
+
+
+def _as_type(column: pl.Series, path: Path) -> pl.Series:
+    """A column of the contract in its type; nested ones may be JSON in a string."""
+    wanted = (REQUIRED_TYPES | OPTIONAL_TYPES)[column.name]
+    try:
+        if column.dtype == pl.String and wanted.is_nested():
+            return column.str.json_decode(wanted)
+        return column.cast(wanted)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: column '{column.name}' cannot be read as {wanted}: {error}") from error
+
+
+def _with_ids(rows: pl.DataFrame, join: PathJoiner) -> pl.DataFrame:
+    """Add every working and id column that no table told: paths, ids from paths, views."""
+    paths = [cell and join(cell) for cell in rows["_cell"]]
+    told = [patient_of(path) if path else (None, None) for path in paths]
+    derived: dict[str, list[str | None]] = {
+        "path": paths,
+        "image_id": [path and posixpath.splitext(path)[0].removeprefix("files/") for path in paths],
+        "patient_id": [patient for patient, _ in told],
+        "study_id": [study for _, study in told],
+        "_view": [None] * len(rows),
+        "impression": [None] * len(rows),
+    }
+    missing: dict[str, pl.Series] = {
+        name: pl.Series(values, dtype=pl.String)
+        for name, values in derived.items()
+        if name not in rows.columns
+    }
+    sizes = {name: pl.lit(None, pl.Int32) for name in ("height", "width") if name not in rows.columns}
+    view = (
+        pl.col("_view").str.to_uppercase().replace_strict(_VIEW_WORDS, default=None, return_dtype=pl.String)
+    )
+    return rows.with_columns(**missing, **sizes).with_columns(view=view)
+
+
+def _with_patients(rows: pl.DataFrame) -> pl.DataFrame:
+    """Fill unknown patients and studies with the image's id, and make study ids unique over patients."""
+    escaping = pl.col("path").str.contains(r"^(/|\.\.)")  # rejected later, and not worth a warning
+    if unknown := len(rows.filter(pl.col("patient_id").is_null() & ~escaping)):
+        warnings.warn(
+            f"{unknown} of {len(rows)} images tell no patient: each counts as its own patient, so that "
+            "splits and intervals are by image; set data.patient_col",
+            stacklevel=2,
+        )
+    rows = rows.with_columns(pl.col("patient_id", "study_id").fill_null(pl.col("image_id")))
+    shared = pl.col("patient_id").n_unique().over("study_id") > 1
+    prefixed = pl.concat_str("patient_id", "study_id", separator="-")
+    return rows.with_columns(study_id=pl.when(shared.any()).then(prefixed).otherwise("study_id"))
+
+
+def _mapped(
+    rows: pl.DataFrame, column: str, function: Callable[[str], str | None], progress: Any = None
+) -> pl.Series:
+    """A function of each text; images of one study share a text, which is read once."""
+    texts = rows[column].unique().drop_nulls().to_list()
+    found: dict[str, str | None] = {}
+    for done, text in enumerate(texts, start=1):
+        found[text] = function(text)
+        if progress is not None and (done % 1000 == 0 or done == len(texts)):
+            progress(done, len(texts), "reports")
+    return pl.Series("impression", [found.get(text) for text in rows[column]], dtype=pl.String)

@@ -1,0 +1,180 @@
+"""The contract of a method: what is learned, what is compared, what is returned."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from radlearn import registry
+from radlearn.encoders.base import Encoder
+from radlearn.errors import ConfigurationError
+from radlearn.heads import TextHead, cross_rank_batch_norm, mlp, normalise
+from radlearn.ranks import gather_rows, sum_across_ranks
+from radlearn.records import Batch, Output
+
+
+class Objective(nn.Module):
+    """A method, without trainer, path, logger or device.
+
+    The constructor takes the image encoder and the width of the frozen text encoder's features; its keyword
+    arguments are `method.<key>` of the configuration, and flat run keys of the same name.
+
+    Attributes:
+        needs: what a batch must hold: of `views`, `text`, `labels`. A data set without them is refused by name.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("views",)
+
+    def __init__(self, image_encoder: Encoder, text_width: int | None = None) -> None:
+        super().__init__()
+        if "text" in self.needs and text_width is None:
+            raise ConfigurationError(f"{type(self).__name__} needs a text encoder: set text.model")
+        self.image_encoder = image_encoder
+        self.text_width = text_width
+
+    @abstractmethod
+    def forward(self, batch: Batch, step: int) -> Output:
+        """The loss of a batch; on several ranks the loss of all their batches together."""
+
+    @abstractmethod
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, D), in the space that is compared."""
+
+    def embed_text(self, features: Tensor) -> Tensor:
+        """(B, text_width) features of the frozen text encoder -> (B, D)."""
+        raise ConfigurationError(
+            f"{type(self).__name__} learns no text embedding: zero-shot scoring needs one"
+        )
+
+    def fit_text(self, features: Tensor) -> None:
+        """Set fixed text statistics from the features (N, text_width) of the training texts, before step one."""
+        for module in self.modules():
+            if isinstance(module, TextHead):
+                module.fit(features)
+
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Called after every optimiser step: clamps, teachers."""
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that are never decayed."""
+        return set()
+
+    def gather(self, x: Tensor, dim: int = 0) -> Tensor:
+        """Join the ranks' rows, with gradient."""
+        return gather_rows(x, dim)
+
+    def sum_across_ranks(self, x: Tensor) -> Tensor:
+        """Sum over ranks, with gradient."""
+        return sum_across_ranks(x)
+
+
+class DualEncoder(Objective):
+    """An image side and the projected features of a frozen text encoder, meeting in one space.
+
+    Args:
+        image_encoder: the image encoder.
+        text_width: width of the frozen text encoder's features.
+        embed_dim: D, width of the shared space.
+        predictor_width, predictor_depth: hidden width and number of hidden layers of the image-side MLP.
+        activation: of that MLP, `gelu` or `relu`.
+        text_head: `linear` or `mlp`, the learned projection of the text features.
+        text_standardise: see `heads.Standardise`.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("views", "text")
+
+    def __init__(
+        self,
+        image_encoder: Encoder,
+        text_width: int | None,
+        *,
+        embed_dim: int = 64,
+        predictor_width: int = 2048,
+        predictor_depth: int = 2,
+        activation: str = "gelu",
+        text_head: str = "linear",
+        text_standardise: bool = False,
+    ) -> None:
+        super().__init__(image_encoder, text_width)
+        assert text_width is not None
+        self.predictor = mlp(
+            image_encoder.width, predictor_width, embed_dim, depth=predictor_depth, activation=activation
+        )
+        self.text_head = TextHead(text_width, embed_dim, kind=text_head, standardise=text_standardise)
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, D)."""
+        return self.predictor(self.image_encoder(images).pooled)  # type: ignore[no-any-return]
+
+    def embed_text(self, features: Tensor) -> Tensor:
+        """(B, text_width) -> (B, D)."""
+        return self.text_head(features)  # type: ignore[no-any-return]
+
+    def embed_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Every view (V, B, D) and the text (B, D) in float32.
+
+        One encoder call a view size, one predictor call for all views (view-major), as in training NOVA.
+        """
+        assert batch.text is not None
+        pooled = [self.image_encoder(views.flatten(0, 1)).pooled for views in batch.views]
+        z = self.predictor(torch.cat(pooled)).float()
+        num_views = sum(views.shape[0] for views in batch.views)
+        return z.unflatten(0, (num_views, -1)), self.embed_text(batch.text).float()
+
+
+class ContrastiveDualEncoder(DualEncoder):
+    """A dual encoder compared by cosine, with a learned scale; its loss is `pair_loss` of the whole batch.
+
+    Args:
+        image_encoder, text_width, **shared: see `DualEncoder`.
+        temperature: initial; the logits are cosines divided by it.
+    """
+
+    def __init__(
+        self, image_encoder: Encoder, text_width: int | None, *, temperature: float = 0.07, **shared: Any
+    ) -> None:
+        super().__init__(image_encoder, text_width, **shared)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+
+    @abstractmethod
+    def pair_loss(self, u: Tensor, w: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one view of the gathered batch, and scalars to log.
+
+        Args:
+            u, w: (N, D) unit rows of images and texts of all ranks.
+            batch: this rank's batch; whatever else is needed of it is gathered here.
+        """
+
+    def forward(self, batch: Batch, step: int) -> Output:
+        """The mean over views of the loss of the whole batch, all ranks gathered."""
+        z, t = self.embed_batch(batch)
+        images, w = self.gather(normalise(z), dim=1), self.gather(normalise(t))
+        terms = [self.pair_loss(u, w, batch) for u in images]
+        loss = torch.stack([term for term, _ in terms]).mean()
+        metrics = {key: torch.stack([m[key].detach() for _, m in terms]).mean() for key in terms[0][1]}
+        metrics["logit_scale"] = self.logit_scale.detach().exp()
+        # Diagnostics see the compared directions, scaled so that an isotropic space has unit standard deviation.
+        scale = math.sqrt(z.shape[-1])
+        return Output(
+            loss, metrics, {"image": normalise(z.detach()) * scale, "text": normalise(t.detach()) * scale}
+        )
+
+    def gather_text_id(self, batch: Batch) -> Tensor:
+        """(N,) which studies of all ranks have the identical text."""
+        assert batch.text_id is not None
+        return self.gather(batch.text_id)
+
+    def no_weight_decay(self) -> set[str]:
+        """The scale."""
+        return {"logit_scale"}
+
+
+def build(name: str, image_encoder: Encoder, text_width: int | None, arguments: dict[str, Any]) -> Objective:
+    """The objective of this name around an encoder, with every batch norm seeing all ranks."""
+    objective: Objective = registry.find("objectives", name)(image_encoder, text_width, **arguments)
+    cross_rank_batch_norm(objective)
+    return objective

@@ -1,0 +1,84 @@
+"""The sets a run is scored on while it trains and by `evaluate`: entries of `evals`, or the data set's own split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from radlearn.data.prompts import default_prompts
+from radlearn.datasets import Dataset, open_dataset
+from radlearn.errors import ConfigurationError
+from radlearn.training.probes import ZeroShotProbe
+from radlearn.training.text import TextSide
+
+_MAX_ROWS = 1024
+
+
+def evaluation_sets(config: Mapping[str, Any], data: Dataset, text: TextSide | None) -> list[ZeroShotProbe]:
+    """The entries of `evals`, or the data set's own validation split if it has labels."""
+    if text is None or config["eval_every_n_steps"] is None:
+        return []
+    entries = [entry for entry in config["evals"] if entry.get("enabled", True)]
+    if not entries and len(data.split("validate")) and data.card.label_names:
+        return [zero_shot_probe(data.card.name, data, data.split("validate")[:_MAX_ROWS], text)]
+    probes = []
+    for entry in entries:
+        other = open_dataset(evaluation_data(entry), config["paths"])
+        split = other.split(entry.get("split", "test"))
+        rows = split if len(split) else np.arange(len(other.rows))
+        probes.append(zero_shot_probe(entry["name"], other, rows, text, entry))
+    return probes
+
+
+def evaluation_data(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The `data` settings of an entry of `evals`."""
+    known = {"name", "enabled", "data", "positive_prompts", "negative_prompts", "manifest", "split"}
+    settings = {key: value for key, value in entry.items() if key not in known}
+    name = entry.get("data", "table")
+    if name == "table":
+        settings |= {"test_manifest": entry["manifest"], "require_text": False}
+    return {"name": name, **settings}
+
+
+def zero_shot_probe(
+    name: str, data: Dataset, rows: np.ndarray, text: TextSide, entry: Mapping[str, Any] | None = None
+) -> ZeroShotProbe:
+    """A zero-shot evaluation set of these rows, prompts encoded.
+
+    Prompts come from the entry, else from the data set, else the general defaults.
+    """
+    names = data.card.label_names
+    if not names:
+        raise ConfigurationError(f"evaluation set '{name}' has no labels: set label_cols")
+    positive, negative = prompts(data, entry or {})
+    labels = data.labels()[rows]
+    return ZeroShotProbe(
+        name=name,
+        source=data.source,
+        rows=data.source_rows[rows],
+        labels=np.where(labels == -1, np.nan, labels),
+        label_names=names,
+        positive=[text.features(p) for p in positive],
+        negative=[text.features(p) for p in negative],
+        in_macro=[n.lower() != "no finding" for n in names],
+    )
+
+
+def prompts(data: Dataset, entry: Mapping[str, Any]) -> tuple[list[list[str]], list[list[str]]]:
+    """Positive and negative prompts, a list for each label."""
+    own = data.manifest.prompts()
+    pairs = [own.get(name) or tuple([p] for p in default_prompts(name)) for name in data.card.label_names]
+
+    def side(key: str, which: int) -> list[list[str]]:
+        given = entry.get(key)
+        if given is None:
+            return [list(pair[which]) for pair in pairs]
+        if len(given) != len(pairs):
+            raise ConfigurationError(
+                f"{key} has {len(given)} entries for {len(pairs)} labels {list(data.card.label_names)}"
+            )
+        return [[item] if isinstance(item, str) else list(item) for item in given]
+
+    return side("positive_prompts", 0), side("negative_prompts", 1)

@@ -1,0 +1,84 @@
+"""Saves the run: the last checkpoints and the best one, with everything a resumed process needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from radlearn.training import checkpoint
+from radlearn.training.log import Recorder
+from radlearn.training.module import RunModule
+from radlearn.training.probes import Alarms, Probes
+
+
+@dataclasses.dataclass
+class Best:
+    """The best value of the monitored metric so far, and its step."""
+
+    step: int | None = None
+    value: float | None = None
+
+
+class Keeper(L.Callback):
+    """Writes a checkpoint every so many steps, at a new best, and at the end. Comes last among the callbacks.
+
+    Args:
+        run: the run's folder.
+        config: resolved configuration.
+        about: what stands in `about.json` besides the step.
+        recorder, probes, alarms: whose state is read.
+        every: steps between checkpoints, or None for the last one only.
+        keep_last: how many are kept besides the best.
+        best: kept over resumes.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        *,
+        config: Mapping[str, Any],
+        about: Mapping[str, Any],
+        recorder: Recorder,
+        probes: Probes,
+        alarms: Alarms,
+        every: int | None,
+        keep_last: int,
+        best: Best,
+    ) -> None:
+        self.run, self.config, self.about = run, config, about
+        self.recorder, self.probes, self.alarms = recorder, probes, alarms
+        self.every, self.keep_last, self.best = every, keep_last, best
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time."""
+        module: RunModule = pl_module
+        if module.micro_step or not trainer.is_global_zero:
+            return
+        value = self.probes.macro_auc
+        better = value is not None and (self.best.value is None or value > self.best.value)
+        if better:
+            self.best.step, self.best.value = module.step, value
+        last = module.step == module.optimisation.num_steps
+        if better or last or (self.every is not None and module.step % self.every == 0):
+            self.save(trainer, module)
+
+    def save(self, trainer: L.Trainer, module: RunModule) -> None:
+        """Write the numbers first, then the checkpoint: a checkpoint never stands without its steps."""
+        self.recorder.read()
+        self.recorder.table.write()
+        state = {
+            "optimizer": trainer.optimizers[0].state_dict(),
+            "precision": trainer.precision_plugin.state_dict(),
+            "best": dataclasses.asdict(self.best),
+            "alarms": {"counts": dict(self.alarms.counts), "ringing": dict(self.alarms.ringing)},
+        }
+        about = {**self.about, "step": module.step, "num_steps": module.optimisation.num_steps}
+        folder = checkpoint.folder_of(self.run, module.step)
+        checkpoint.save(folder, module.objective, config=self.config, about=about, state=state)
+        checkpoint.prune(self.run, self.keep_last, self.best.step)

@@ -1,0 +1,157 @@
+"""A trained model, loaded from a run or checkpoint path alone: `rl.load(path)`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radlearn import config as configuration
+from radlearn import registry
+from radlearn.data.images import read_image, to_uint8
+from radlearn.data.text_cache import TextCache
+from radlearn.data.views import EvaluationView
+from radlearn.encoders import _text_model
+from radlearn.encoders.base import Encoder, TextEncoder
+from radlearn.errors import ConfigurationError
+from radlearn.metrics.zero_shot import zero_shot_scores
+from radlearn.objectives import base as objectives
+from radlearn.training import checkpoint
+from radlearn.training.inference import evaluating
+
+logger = logging.getLogger("radlearn")
+
+NEGATIVE_PROMPT = "No acute cardiopulmonary process."
+
+
+def build_image_encoder(config: dict[str, Any]) -> Encoder:
+    """The image encoder of a resolved configuration."""
+    encoder: Encoder = registry.find("encoders", config["encoder"]["name"])(
+        **configuration.encoder_arguments(config)
+    )
+    return encoder
+
+
+def build_objective(config: dict[str, Any], text_width: int | None) -> objectives.Objective:
+    """The objective of a resolved configuration, untrained."""
+    encoder = build_image_encoder(config)
+    return objectives.build(
+        config["method"]["name"], encoder, text_width, configuration.objective_arguments(config)
+    )
+
+
+class Model:
+    """A trained objective with its preprocessing and text encoder.
+
+    Attributes:
+        objective: the trained module, in eval mode.
+        config: the run's resolved configuration.
+        about: step, data fingerprint, text encoder and versions of the checkpoint.
+        view: the evaluation view.
+    """
+
+    def __init__(
+        self,
+        objective: objectives.Objective,
+        config: dict[str, Any],
+        about: dict[str, Any],
+        cache: Path | None = None,
+    ) -> None:
+        self.objective, self.config, self.about = objective.eval(), config, about
+        self.view = EvaluationView(objective.image_encoder.image_size)
+        self._cache_folder = cache
+        self._text: TextCache | None = None
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The frozen text encoder, loaded when first used.
+
+        Raises:
+            ConfigurationError: if the one at hand is not the one the run was trained with.
+        """
+        return self._text_cache().encoder  # type: ignore[return-value]
+
+    def _text_cache(self) -> TextCache:
+        if self._text is None:
+            trained = self.about.get("text_encoder")
+            if trained is None:
+                raise ConfigurationError("this run has no text encoder, so it embeds no text")
+            encoder = _text_model.build(self.config["text"])
+            differing = {
+                key: (trained.get(key), encoder.identity.get(key))
+                for key in {*trained, *encoder.identity}
+                if trained.get(key) != encoder.identity.get(key)
+            }
+            if differing:
+                raise ConfigurationError(
+                    f"the text encoder differs from the run's (trained, now): {differing}"
+                )
+            self._text = TextCache(self._cache_folder, encoder)
+        return self._text
+
+    def embed_image(self, images: Sequence[str | Path | np.ndarray], *, batch_size: int = 64) -> Tensor:
+        """Embeddings (N, D) of image files or arrays (H, W), on the CPU."""
+        device = next(self.objective.parameters()).device
+        parts = []
+        for start in range(0, len(images), batch_size):
+            arrays = [
+                i if isinstance(i, np.ndarray) else read_image(i) for i in images[start : start + batch_size]
+            ]
+            pixels = torch.from_numpy(np.stack([self.view(to_uint8(array)) for array in arrays])).unsqueeze(1)
+            with evaluating(self.objective):
+                parts.append(self.objective.embed_image(pixels.to(device)).float().cpu())
+        return torch.cat(parts).clone()
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings (N, D) of texts, on the CPU."""
+        features = self._text_cache().encode(texts).to(next(self.objective.parameters()).device)
+        with evaluating(self.objective):
+            return self.objective.embed_text(features).float().cpu().clone()
+
+    def zero_shot(
+        self,
+        images: Sequence[str | Path | np.ndarray],
+        prompts: Sequence[str],
+        negative: str | Sequence[str] = NEGATIVE_PROMPT,
+    ) -> Tensor:
+        """Scores (N, L) of images for L positive prompts against one negative prompt, or one for each."""
+        negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
+        up, down = self.embed_text(prompts), self.embed_text(negatives)
+        return zero_shot_scores(self.embed_image(images), list(up[:, None]), list(down[:, None]))
+
+
+def load(
+    path: str | Path, *, device: str = "cpu", cache: Path | None = None, trust: Sequence[str] = ()
+) -> Model:
+    """A model from a run folder (its last checkpoint) or a checkpoint folder.
+
+    Args:
+        path: the folder.
+        device: where the weights go.
+        cache: folder of the text cache; in memory if None.
+        trust: modules whose classes the checkpoint's configuration may name by dotted path.
+    Raises:
+        DataError: if there is no checkpoint.
+        ConfigurationError: if the weights do not fit, or the configuration names a class that is not trusted.
+    """
+    found = checkpoint.load(Path(path))
+    _check_trust(found.config, trust)
+    objective = build_objective(found.config, found.about.get("text_width"))
+    checkpoint.load_weights(objective, found.weights, where=str(found.folder))
+    return Model(objective.to(device), found.config, found.about, cache)
+
+
+def _check_trust(config: dict[str, Any], trust: Sequence[str]) -> None:
+    """A dotted path in a checkpoint is code to run: only from modules the caller names."""
+    for group in ("method", "encoder"):
+        name = str(config[group]["name"])
+        if "." in name and not any(name == t or name.startswith(f"{t}.") for t in trust):
+            raise ConfigurationError(
+                f"the checkpoint names the class {name}; loading it runs its code: if you trust it, "
+                f"pass trust=[{name.rpartition('.')[0]}]"
+            )

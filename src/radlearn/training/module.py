@@ -1,0 +1,120 @@
+"""The LightningModule: one objective, one optimiser, one number for the step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from radlearn.objectives.base import Objective
+from radlearn.ranks import rank
+from radlearn.records import Batch, Output
+from radlearn.training.optim import adamw, learning_rate, parameter_groups
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the weights move; the run keys of the same names."""
+
+    num_steps: int
+    lr: float = 1e-4
+    eta_min: float = 1e-5
+    weight_decay: float = 0.01
+    warmup_steps: int = 1000
+    no_decay_norm_bias: bool = False
+    max_grad_norm: float | None = 1.0
+    accumulate: int = 1
+
+
+class RunModule(L.LightningModule):
+    """Runs an objective for `num_steps` optimiser steps, counted from the start of the run and not of the process.
+
+    Everything that depends on the step (learning rate, slices, dropout) is a function of (seed, step), so a resumed
+    run repeats an uninterrupted one to the last bit.
+
+    Args:
+        objective: what is learned.
+        optimisation: how.
+        seed: of dropout and the like.
+        start_step: optimiser steps already taken.
+        optimizer_state: the optimiser's state at `start_step`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimisation: Optimisation,
+        *,
+        seed: int,
+        start_step: int = 0,
+        optimizer_state: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.objective = objective
+        self.optimisation = optimisation
+        self.seed = seed
+        self.step = start_step
+        self.micro_step = 0
+        self._optimizer_state = optimizer_state
+        self.grad_norm: Tensor | None = None
+        self.output: Output | None = None
+
+    def current_lr(self) -> float:
+        """The learning rate of the present step."""
+        o = self.optimisation
+        return learning_rate(
+            self.step, peak=o.lr, final=o.eta_min, warmup_steps=o.warmup_steps, num_steps=o.num_steps
+        )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set what depends on the step."""
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = self.current_lr()
+        # Dropout's generator is a function of the step: nothing to save, nothing that a callback can shift.
+        torch.manual_seed(hash((self.seed, self.step, self.micro_step, rank())) & 0x7FFF_FFFF_FFFF)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one micro-batch."""
+        self.output = self.objective(batch, self.step)
+        self.micro_step = (self.micro_step + 1) % self.optimisation.accumulate
+        return self.output.loss
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip the global norm, and keep the norm before clipping for the log."""
+        limit = self.optimisation.max_grad_norm
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if limit is None:
+            self.grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        else:
+            self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the step and count it; callbacks that run after the batch see the new count."""
+        super().optimizer_step(*args, **kwargs)
+        self.step += 1
+        self.objective.after_step(self.step, self.optimisation.num_steps)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over the trainable parameters."""
+        o = self.optimisation
+        groups = parameter_groups(
+            self.objective,
+            weight_decay=o.weight_decay,
+            no_decay_norm_bias=o.no_decay_norm_bias,
+            never=self.objective.no_weight_decay(),
+        )
+        optimizer = adamw(groups, o.lr)
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)  # type: ignore[arg-type]
+            self._optimizer_state = None
+        return optimizer
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches are dataclasses of tensors."""
+        return batch.to(device)

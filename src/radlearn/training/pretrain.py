@@ -1,0 +1,458 @@
+"""Pre-train a method: the run from top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from radlearn import config as configuration
+from radlearn.data.dataset import StudyDataset, Texts
+from radlearn.data.loading import StepSampler, steps_per_epoch, training_loader
+from radlearn.data.splits import check_patients
+from radlearn.data.views import Views, ViewSpec, global_views, local_views
+from radlearn.datasets import Dataset, open_dataset
+from radlearn.errors import ConfigurationError, DataError
+from radlearn.objectives.base import Objective
+from radlearn.ranks import is_main_process
+from radlearn.terminal import quiet_libraries
+from radlearn.training import batch_size as batch_sizes
+from radlearn.training import checkpoint
+from radlearn.training.bad_images import BadImages
+from radlearn.training.budget import budget
+from radlearn.training.evaluation_sets import evaluation_sets
+from radlearn.training.keeper import Best, Keeper
+from radlearn.training.log import MetricsTable, Recorder
+from radlearn.training.model import build_objective
+from radlearn.training.module import Optimisation, RunModule
+from radlearn.training.optim import freeze
+from radlearn.training.probes import Alarms, Probes
+from radlearn.training.progress import ProgressLine
+from radlearn.training.shortcuts import shorten
+from radlearn.training.text import TextSide, open_text, training_texts
+from radlearn.training.trackers import open_trackers
+
+logger = logging.getLogger("radlearn")
+
+# Keys that a resumed run may change: where it runs and what it writes, not what it learns.
+_FREE_TO_CHANGE = {
+    "accelerator", "ckpt_path", "devices", "dry_run", "eval_every_n_steps", "evals", "keep_last",
+    "metrics_every_n_steps", "monitor", "num_nodes", "num_workers", "output_dir", "paths", "run_name",
+    "save_every_n_steps", "strategy", "tracker", "trainer", "trust", "wandb_enabled", "wandb_project",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run left behind."""
+
+    folder: Path
+    steps: int
+    seconds: float
+    alarms: tuple[str, ...] = ()
+
+
+def pretrain(config: dict[str, Any]) -> Run:
+    """Train a method, or go on where an earlier process stopped.
+
+    Args:
+        config: a resolved and validated configuration of the verb `pretrain`.
+    Raises:
+        RadlearnError: with what was wanted, what came and what to do.
+    """
+    started = time.monotonic()
+    config = shorten(config)
+    run = Path(config["output_dir"])
+    found = _checkpoint_to_resume(run, config)
+    if found is not None:
+        _check_same_settings(found.config, config, run)
+        if found.step >= int(found.about["num_steps"]):
+            logger.info(
+                "run %s is complete: %d steps. Evaluate it, or choose another run_name", run, found.step
+            )
+            return Run(run, found.step, time.monotonic() - started)
+
+    torch.manual_seed(config["seed"])
+    data = open_dataset(config["data"], config["paths"], num_workers=config["num_workers"])
+    check_patients(data.rows)
+    text = None
+    if config["text"].get("model") is not None:
+        text = open_text(config["text"], Path(config["paths"]["cache"]), synthetic=data.card.synthetic)
+        config = {**config, "text": text.settings}
+    objective = build_objective(config, None if text is None else text.encoder.width)
+    training = _training_data(config, data, text, objective)
+    _initialise(config, objective, training, found)
+    _announce(config, data, text, training, found)
+
+    size = _batch_size(config, objective, training)
+    world = int(config["num_nodes"]) * _num_devices(config)
+    optimisation = _optimisation(config, len(training), size, world)
+    if config["dry_run"]:
+        logger.info("dry run: %d steps of %d studies are ready to go", optimisation.num_steps, size * world)
+        return Run(run, 0, time.monotonic() - started)
+
+    run.mkdir(parents=True, exist_ok=True)
+    if is_main_process():
+        configuration.save(configuration.merge_defaults(config), run / "config.yaml")
+        (run / "card.json").write_text(json.dumps(dataclasses.asdict(data.card), indent=1))
+    alarms = _fit(config, run, data, text, objective, training, optimisation, size, world, found)
+    return Run(run, optimisation.num_steps, time.monotonic() - started, tuple(alarms.ringing.values()))
+
+
+def _checkpoint_to_resume(run: Path, config: Mapping[str, Any]) -> checkpoint.Checkpoint | None:
+    if config.get("ckpt_path"):
+        return checkpoint.load(Path(config["ckpt_path"]))
+    folder = checkpoint.latest(run)
+    return None if folder is None else checkpoint.load(folder)
+
+
+def _check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
+    """A run has one configuration: going on with another would make its saved one a lie."""
+
+    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            return {prefix[:-1]: value}
+        parts: dict[str, Any] = {}
+        for key, item in value.items():
+            parts |= flat(item, f"{prefix}{key}.")
+        return parts
+
+    old = flat({k: v for k, v in before.items() if k not in _FREE_TO_CHANGE})
+    new = flat({k: v for k, v in configuration.merge_defaults(now).items() if k not in _FREE_TO_CHANGE})
+    # `auto` was replaced by what was found when the run began.
+    changed = {
+        key: (old.get(key), new.get(key))
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and new.get(key) != "auto" and not key.startswith("text.")
+    }
+    if changed:
+        shown = ", ".join(f"{key}: {was} -> {wants}" for key, (was, wants) in list(changed.items())[:5])
+        raise ConfigurationError(
+            f"the run {run} exists with other settings ({shown}): choose another run_name, give the same settings to "
+            "resume it, or remove its folder to start anew"
+        )
+
+
+def _training_data(
+    config: Mapping[str, Any], data: Dataset, text: TextSide | None, objective: Objective
+) -> StudyDataset:
+    """The training rows that the objective can use.
+
+    Raises:
+        DataError: if the data set lacks what the objective needs, or has no training rows.
+    """
+    positions = data.split("train")
+    if len(positions) == 0:
+        raise DataError(f"{data.card.name} has no rows in the split 'train'")
+    labels = data.labels()
+    if "labels" in objective.needs and labels.shape[1] == 0:
+        raise DataError(
+            f"{config['recipe']} needs labels, and {data.card.name} has none: set data.label_cols"
+        )
+    texts: Texts | None = None
+    if "text" in objective.needs:
+        assert text is not None
+        with_text, texts = training_texts(data.rows[positions.tolist()], config["text"]["column"], text)
+        if len(with_text) < len(positions):
+            logger.info("%d training rows have no text and are left out", len(positions) - len(with_text))
+        positions = positions[with_text]
+    limit = config.get("max_samples")
+    if limit is not None and limit < len(positions):
+        positions = positions[:limit]
+        texts = None if texts is None else Texts(texts.features, texts.index[:limit])
+    return StudyDataset(
+        data.source,
+        data.source_rows[positions],
+        _views(config, data.short_side),
+        texts=texts,
+        labels=labels[positions] if labels.shape[1] else None,
+    )
+
+
+def _views(config: Mapping[str, Any], short_side: int | None) -> Views:
+    specs = [
+        _spec(global_views(config["global_crops_number"], config["global_size"]), config["views"]["global"])
+    ]
+    if config["local_crops_number"]:
+        specs.append(
+            _spec(local_views(config["local_crops_number"], config["local_size"]), config["views"]["local"])
+        )
+    return Views(specs, seed=config["seed"])
+
+
+def _spec(default: ViewSpec, deviations: Mapping[str, Any]) -> ViewSpec:
+    return dataclasses.replace(
+        default, **{k: tuple(v) if isinstance(v, list) else v for k, v in deviations.items()}
+    )
+
+
+def _initialise(
+    config: Mapping[str, Any],
+    objective: Objective,
+    training: StudyDataset,
+    found: checkpoint.Checkpoint | None,
+) -> None:
+    if found is not None:
+        checkpoint.load_weights(objective, found.weights, where=str(found.folder))
+    else:
+        if training.texts is not None:
+            objective.fit_text(training.texts.features)
+        if config.get("init"):
+            _start_from(objective, str(config["init"]), Path(config["paths"]["runs"]))
+    frozen = freeze(objective, config["freeze"])
+    if frozen:
+        logger.info("%d tensors are frozen", len(frozen))
+
+
+def _start_from(objective: Objective, init: str, runs: Path) -> None:
+    """Weights of a run, a checkpoint folder or a safetensors file; a whole objective or its image encoder."""
+    path = Path(init) if Path(init).exists() else runs / init
+    if not path.exists():
+        raise ConfigurationError(f"init={init} is neither a file or folder nor a run in {runs}")
+    if path.is_file():
+        from safetensors.torch import load_file
+
+        file, weights = path, load_file(path)
+    else:
+        loaded = checkpoint.load(path)
+        file, weights = loaded.folder / checkpoint.WEIGHTS, loaded.weights
+    own = set(objective.state_dict())
+    if set(weights) <= own:
+        missing = checkpoint.load_weights(objective, weights, where=str(file), strict=False)
+    else:
+        prefix = "image_encoder."
+        trunk = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)} or weights
+        checkpoint.load_weights(objective.image_encoder, trunk, where=str(file))
+        missing = [name for name in own if not name.startswith(prefix)]
+    logger.info(
+        "starts from %s (sha256 %s); %d tensors keep their own start",
+        file,
+        checkpoint.file_hash(file),
+        len(missing),
+    )
+
+
+def _announce(
+    config: Mapping[str, Any],
+    data: Dataset,
+    text: TextSide | None,
+    training: StudyDataset,
+    found: checkpoint.Checkpoint | None,
+) -> None:
+    synthetic = "synthetic " if data.card.synthetic else ""
+    frozen = "no text model" if text is None else f"text model {text.name}"
+    logger.info(
+        "%s on %s%s, %d images, %s, encoder %s%s",
+        config["recipe"], synthetic, data.card.name, len(training), frozen, config["encoder"]["name"],
+        "" if found is None else f"; resumes at step {found.step}",
+    )  # fmt: skip
+    sample = np.arange(min(256, len(training)))
+    sizes = np.array([data.source.size(int(training.rows[i])) for i in sample])
+    drawn = training.views.draw(0, sample, sizes[:, 0], sizes[:, 1])
+    share = training.views.upsampled_share(drawn, sizes[:, 0], sizes[:, 1])
+    logger.info(
+        "%.0f %% of the crops have more pixels than the stored image (data.size=%s)",
+        100 * share,
+        data.short_side,
+    )
+
+
+def _num_devices(config: Mapping[str, Any]) -> int:
+    devices = config["devices"]
+    if isinstance(devices, list):
+        return len(devices)
+    if devices == "auto":
+        return max(torch.cuda.device_count(), 1) if config["accelerator"] != "cpu" else 1
+    return int(devices)
+
+
+def _device(config: Mapping[str, Any]) -> torch.device:
+    use_cuda = config["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+def _batch_size(config: Mapping[str, Any], objective: Objective, training: StudyDataset) -> int:
+    if config["batch_size"] != "auto":
+        return int(config["batch_size"])
+    device = _device(config)
+    size = batch_sizes.largest_batch(
+        objective.to(device),
+        lambda count: training.__getitems__([(0, i % len(training)) for i in range(count)]),
+        device=device,
+        num_rows=len(training) // _num_devices(config),
+    )
+    logger.info("batch_size=auto: %d", size)
+    return size
+
+
+def _optimisation(config: Mapping[str, Any], num_rows: int, size: int, world: int) -> Optimisation:
+    accumulate = int(config["accumulate"])
+    per_epoch = steps_per_epoch(num_rows, size, world)
+    num_steps = max(config["epochs"] * per_epoch // accumulate, 1)
+    if config["max_steps"] is not None:
+        num_steps = min(num_steps, int(config["max_steps"]))
+    keys = {field.name for field in dataclasses.fields(Optimisation)} - {"num_steps"}
+    return Optimisation(num_steps=num_steps, **{key: config[key] for key in keys})
+
+
+def _fit(
+    config: Mapping[str, Any],
+    run: Path,
+    data: Dataset,
+    text: TextSide | None,
+    objective: Objective,
+    training: StudyDataset,
+    optimisation: Optimisation,
+    size: int,
+    world: int,
+    found: checkpoint.Checkpoint | None,
+) -> Alarms:
+    state = None if found is None else found.state()
+    start = 0 if found is None else found.step
+    table = MetricsTable(run / "metrics.parquet" if is_main_process() else None, last_step=start)
+    bad = BadImages(training, data, run, float(config["data"].get("max_bad_fraction", 0.001)))
+    recorder = Recorder(table, trackers=open_trackers(config, run), on_bad=bad.add)
+    alarms = Alarms(int(config["embed_dim"]), **(state["alarms"] if state else {}))
+    probes = Probes(
+        table,
+        alarms,
+        metrics_every=config["metrics_every_n_steps"],
+        evaluate_every=config["eval_every_n_steps"],
+        sets=evaluation_sets(config, data, text),
+        num_global=config["global_crops_number"],
+        batch_size=size,
+        num_workers=config["num_workers"],
+    )
+    about = {
+        "text_encoder": None if text is None else text.encoder.identity,
+        "text_width": None if text is None else text.encoder.width,
+        "data": {
+            "name": data.card.name,
+            "fingerprint": data.card.fingerprint,
+            "synthetic": data.card.synthetic,
+        },
+        "budget": budget(config, objective, optimisation, size, world),
+    }
+    keeper = Keeper(
+        run,
+        config=configuration.merge_defaults(config),
+        about=about,
+        recorder=recorder,
+        probes=probes,
+        alarms=alarms,
+        every=config["save_every_n_steps"],
+        keep_last=config["keep_last"],
+        best=Best(**state["best"]) if state else Best(),
+    )
+    progress = ProgressLine(recorder, first=start, total=optimisation.num_steps)
+    module = RunModule(
+        objective,
+        optimisation,
+        seed=config["seed"],
+        start_step=start,
+        optimizer_state=None if state is None else state["optimizer"],
+    )
+    quiet_libraries()
+    trainer = L.Trainer(
+        max_steps=optimisation.num_steps - start,
+        max_epochs=-1,
+        accelerator=config["accelerator"],
+        devices=config["devices"],
+        num_nodes=config["num_nodes"],
+        strategy=config["strategy"],
+        precision=config["precision"],
+        accumulate_grad_batches=optimisation.accumulate,
+        deterministic=config["deterministic"],
+        callbacks=[recorder, probes, keeper, progress],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **config["trainer"],
+    )
+    if state is not None:
+        trainer.precision_plugin.load_state_dict(state["precision"])
+    module.train()
+    loader = _Loader(
+        training,
+        optimisation,
+        size=size,
+        seed=config["seed"],
+        start=start,
+        num_workers=config["num_workers"],
+        trainer=trainer,
+    )
+    try:
+        with _no_hydra():
+            trainer.fit(module, train_dataloaders=loader())
+    except BaseException as error:
+        failure = batch_sizes.out_of_memory(error, size)
+        if failure is not None:
+            raise failure from error
+        raise
+    finally:
+        progress.close()
+        bad.report()
+    return alarms
+
+
+class _Loader:
+    """Builds the loader of this rank's share, from the step a run starts at to its end."""
+
+    def __init__(
+        self,
+        training: StudyDataset,
+        optimisation: Optimisation,
+        *,
+        size: int,
+        seed: int,
+        start: int,
+        num_workers: int,
+        trainer: L.Trainer,
+    ) -> None:
+        self.training, self.num_workers, self.trainer = training, num_workers, trainer
+        self.sampler = StepSampler(
+            len(training),
+            size,
+            seed=seed,
+            first=start * optimisation.accumulate,
+            last=optimisation.num_steps * optimisation.accumulate,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+
+    def __call__(self) -> Any:
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        return training_loader(self.training, self.sampler, num_workers=self.num_workers, pin_memory=on_gpu)
+
+
+@contextmanager
+def _no_hydra() -> Any:
+    """Hide Hydra's global state while Lightning launches further ranks: they repeat our own command line."""
+    from hydra.core.hydra_config import HydraConfig
+
+    instance = HydraConfig.instance()
+    kept, instance.cfg = instance.cfg, None
+    try:
+        yield
+    finally:
+        instance.cfg = kept
+
+
+def main(config: dict[str, Any]) -> Run:
+    """The verb `pretrain`."""
+    run = pretrain(config)
+    for alarm in run.alarms:
+        logger.warning(alarm)
+    return run

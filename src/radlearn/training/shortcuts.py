@@ -1,0 +1,33 @@
+"""`fast` and `smoke`: the same run, short."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FAST_STEPS = 200
+SMOKE_STEPS = 2
+
+
+def shorten(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the settings that `fast=true` and `smoke=true` stand for.
+
+    `fast` takes at most 200 steps; the warm-up is at most a tenth of them. `smoke` takes two steps of at most four
+    studies on the data set's miniature fake release: it shows that a configuration runs, and nothing else.
+    """
+    steps = config["max_steps"]
+    if config["fast"]:
+        steps = min(steps or FAST_STEPS, FAST_STEPS)
+        config = {**config, "max_steps": steps, "warmup_steps": min(config["warmup_steps"], steps // 10)}
+    if config["smoke"]:
+        size = 4 if config["batch_size"] == "auto" else min(config["batch_size"], 4)
+        config = {
+            **config,
+            "max_steps": min(steps or SMOKE_STEPS, SMOKE_STEPS),
+            "batch_size": size,
+            "warmup_steps": 0,
+            "num_workers": 0,
+            "metrics_every_n_steps": 1,
+            "evals": [],
+            "data": {**config["data"], "smoke": True},
+        }
+    return config

@@ -1,0 +1,113 @@
+"""What `--help` says: a summary and examples for each verb; keys and defaults come from the YAML files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from radlearn import shipped
+from radlearn.listing import KINDS
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The text of one verb: what it does, examples, the groups to choose from."""
+
+    summary: str
+    text: str
+    examples: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+
+
+USAGE = {
+    "prepare": Usage(
+        "read a release, check it, resize its images once",
+        "Writes manifest.parquet, images-*.arrow, card.json and rejected.parquet under paths.cache, never\n"
+        "into the release. An interrupted call goes on where it stopped.",
+        (
+            "radlearn prepare data=table data.train_manifest=train.csv data.image_root=images",
+            "radlearn prepare data=phantom_cxr",
+        ),
+        ("data",),
+    ),
+    "pretrain": Usage(
+        "train a method; resumes if the run exists",
+        "Leaves runs/<run_name>/: the resolved config.yaml, checkpoints, metrics.parquet, plots. The same\n"
+        "command on an existing run resumes it. Settings of the method stand under method.<key>, of the\n"
+        "image encoder under encoder.<key>, of the data set under data.<key>.",
+        (
+            "radlearn pretrain data.train_manifest=train.csv data.image_root=images run_name=nova_vitb",
+            "radlearn pretrain model=small devices=8 batch_size=256 data.train_manifest=train.csv",
+            "radlearn pretrain --config-name infonce data.train_manifest=train.csv",
+            "radlearn pretrain method=nova data=phantom_cxr encoder=small_cnn fast=true",
+            "radlearn pretrain --multirun lambda_sigreg=0.01,0.02,0.05 data.train_manifest=train.csv",
+        ),
+        ("method", "model", "encoder", "text", "data", "experiment"),
+    ),
+    "evaluate": Usage(
+        "score a run: intervals, predictions per case",
+        "Adds rows to results.parquet beside the run, and keeps the prediction of every case.",
+        (
+            "radlearn evaluate run=nova_vitb",
+            "radlearn evaluate run=nova_vitb data.train_manifest=test.csv data.image_root=images split=test",
+            "radlearn evaluate run=nova_vitb positive_prompts='[edema]' negative_prompts='[no edema]'",
+        ),
+        ("task", "data"),
+    ),
+    "report": Usage(
+        "tables, figures and one self-contained page",
+        "Writes <output>/index.html with LaTeX and csv tables beside it.",
+        ("radlearn report runs=[nova_vitb,infonce_vitb]", "radlearn report run=nova_vitb output=page"),
+    ),
+    "check": Usage(
+        "look at the environment and at a data set",
+        "Without data: versions and devices. With data: label prevalence in each split, missing files, and\n"
+        "for open and synthetic data a contact sheet of eight images and five impressions.",
+        ("radlearn check", "radlearn check data=table data.train_manifest=train.csv data.image_root=images"),
+        ("data",),
+    ),
+    "demo": Usage(
+        "all of it on synthetic radiographs, in minutes",
+        "Generates chest radiographs, pre-trains, evaluates zero-shot and writes the page. It takes\n"
+        "the keys of pretrain.",
+        ("radlearn demo", "radlearn demo fast=true", "radlearn demo method=infonce"),
+        ("method", "model", "encoder", "text", "data", "experiment"),
+    ),
+}
+
+_OPTIONS = """\
+Options
+  --config-name, -cn NAME   another primary configuration: nova, infonce, siglip, medclip or your own
+  --config-dir, -cd DIR     a folder with your own configuration files; ./configs is searched too
+  --cfg job                 print the composed configuration and stop; --resolve fills in references
+  --multirun, -m            run every combination of values given as key=a,b"""
+
+
+def general() -> str:
+    """The text of `radlearn --help`."""
+    width = len("completion")
+    verbs = "\n".join(f"  {verb:<{width + 2}}{usage.summary}" for verb, usage in USAGE.items())
+    return f"""\
+radlearn: pre-train, embed and evaluate image encoders for radiology
+
+Usage: radlearn VERB [key=value ...]
+
+Verbs
+{verbs}
+
+  {"list":<{width + 2}}what there is: list [{"|".join(KINDS)}]
+  {"completion":<{width + 2}}shell completion: eval "$(radlearn completion bash)"
+
+radlearn VERB --help shows the keys and examples of a verb; radlearn demo shows all of it in minutes."""
+
+
+def of_verb(verb: str) -> str:
+    """The text of `radlearn VERB --help`."""
+    usage = USAGE[verb]
+    examples = "\n".join(f"  {example}" for example in usage.examples)
+    parts = [f"radlearn {verb}: {usage.summary}", usage.text, f"Examples\n{examples}"]
+    if usage.groups:
+        lines = [f"  {group + '=':<12}{'  '.join(shipped.options(group))}" for group in usage.groups]
+        parts.append("Groups\n" + "\n".join(lines))
+    keys = shipped.body("pretrain" if verb == "demo" else verb).strip()
+    parts += ["Keys\n" + "\n".join(f"  {line}".rstrip() for line in keys.splitlines()), _OPTIONS]
+    return "\n\n".join(parts)
