@@ -2,12 +2,12 @@
 
     python benchmarks/store.py [--radiographs 4 --images 2000 --batch 256 --rounds 7]
 
-prepare: 2500 x 3050 JPEG files of quality 95 to a short side of 256 and 512 px. The baseline is Pillow, opened,
-made grey and resized (bicubic, which is antialiased there). The outputs differ by their filters; each is compared
+prepare: 2500 x 3050 JPEG files of quality 95 to a short side of 256 and 512 px. The baseline is Pillow: open,
+make grey, resize (bicubic, which is antialiased there). The outputs differ by their filters; each is compared
 with the exact area average of the fully decoded image, in decibels.
 
-read: shuffled batches of 256 px images into one uint8 buffer. Baselines are loose JPEG files with simplejpeg, and
-an array in memory that holds the same bytes. Store and array are compared exactly, JPEG in decibels.
+read: shuffled batches of 256 px images into one uint8 buffer. Baselines are loose JPEG files with simplejpeg,
+and an array in memory that holds the same bytes. Store and array are compared exactly, JPEG in decibels.
 
 Everything is read from a warm page cache: this is no benchmark of a disk.
 """
@@ -30,7 +30,7 @@ LOOSE, MEMORY, STORE = "loose JPEG, simplejpeg", "array in memory", "radlearn st
 
 
 def radiograph(seed, height=3050, width=2500):
-    """Soft shapes of many sizes with detector noise: about 1.7 MB as JPEG of quality 95, as chest radiographs are."""
+    """Soft shapes of many sizes with detector noise: 1.8 MB as JPEG of quality 95."""
     generator = np.random.default_rng(seed)
     image = np.full((height, width), 120, np.float32)
     for side, contrast in ((600, 35), (200, 16), (60, 7), (20, 3)):
@@ -72,7 +72,7 @@ def prepare_benchmark(folder, arguments):
             for name, read in readers.items()
         }
         forms = {
-            name: lambda read=read: [read(path, short_side) for path in paths]
+            name: lambda read=read, side=short_side: [read(path, side) for path in paths]
             for name, read in readers.items()
         }
         timings = interleaved(forms, arguments.rounds)

@@ -19,6 +19,7 @@ Before timing, the crops of all three are compared on the same boxes with Pillow
 
 import argparse
 import importlib.util
+import itertools
 import tempfile
 import warnings
 from pathlib import Path
@@ -101,11 +102,11 @@ def our_form(store, blur, as_float):
             for size, count, scale, kernel, each in KINDS
         ]
     )
-    indices = np.arange(len(store))
+    indices, draws = np.arange(len(store)), itertools.count()
 
-    def run(draw=iter(range(10**9))):
+    def run():
         images = store.gather(indices)
-        rendered = views.render(images, views.draw(next(draw), indices, store.heights, store.widths))
+        rendered = views.render(images, views.draw(next(draws), indices, store.heights, store.widths))
         if as_float:
             rendered = [torch.from_numpy(v).float().mul_(1 / (255 * STD)).sub_(MEAN / STD) for v in rendered]
         return rendered
@@ -162,9 +163,7 @@ def main():
     warnings.filterwarnings("ignore", module="albumentations")
     print(header(1))
     if not HAS_ALBUMENTATIONS:
-        print(
-            "albumentations is not installed, its rows are missing: uv run --group bench python benchmarks/views.py"
-        )
+        print("albumentations is not installed, so its rows are missing: uv run --group bench brings it")
     base = [resize_short(radiograph(seed, 1525, 1250), 256) for seed in range(8)]
     images = [np.roll(base[n % 8], 7 * n, axis=1) for n in range(arguments.images)]
     compare_crops(images)

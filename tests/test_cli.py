@@ -190,10 +190,12 @@ def raising(error: BaseException):
     return lambda verb: main
 
 
-def test_errors_of_a_verb_exit_1_without_a_traceback(monkeypatch, capsys):
+def test_errors_of_a_verb_exit_1_without_a_traceback(place, monkeypatch, capsys):
     monkeypatch.setattr(cli, "function", raising(DataError("no table at train.csv")))
     assert cli.main(["evaluate", "run=a"]) == 1
     assert capsys.readouterr().err.startswith("error: no table at train.csv\n\nhint: ")
+    assert cli.main(["pretrain", "data=phantom_cxr"]) == 1
+    assert list(place.iterdir()) == []
     monkeypatch.setenv("RADLEARN_DEBUG", "1")
     with pytest.raises(DataError):
         cli.main(["evaluate", "run=a"])

@@ -248,12 +248,11 @@ class Job:
             )
         try:
             config = composition.finish(cfg, self.verb, settings.overrides.task)
+            sys.argv = self.program
+            function(self.verb)(config)
         except BaseException:
-            if self.verb in _TRAINING:
-                composition.remove_new_folders(settings.runtime.output_dir)
+            composition.remove_new_folders(settings.runtime.output_dir)
             raise
-        sys.argv = self.program
-        function(self.verb)(config)
 
 
 def function(verb: str) -> Callable[[dict[str, Any]], Any]:

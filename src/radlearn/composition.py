@@ -91,9 +91,9 @@ def _run_folder(path: str) -> str:
 
 
 def remove_new_folders(folder: str) -> None:
-    """Remove the still empty folders that were made for a run that cannot start."""
+    """Remove the still empty folders that were made for a run that could not start."""
     for made in _new_folders.pop(folder, []):
-        if any(made.iterdir()):
+        if not made.is_dir() or any(made.iterdir()):
             return
         made.rmdir()
 
@@ -255,7 +255,8 @@ def in_our_words(verb: str) -> Iterator[None]:
     except OverrideParseException as error:
         text = str(error).partition("\nSee ")[0].strip()
         raise ConfigurationError(
-            f"cannot read {error.override}: {text}\n\nhint: quote special characters: key='\"a, b\"'"
+            f"cannot read {error.override.lstrip('+')}: {text}"
+            "\n\nhint: quote special characters: key='\"a, b\"'"
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError(_composition(verb, error)) from error
@@ -282,7 +283,8 @@ def _composition(verb: str, error: BaseException) -> str:
         keys = schema.VERBS[verb]
         return f"{verb} takes no key '{override[1]}'{nearest(override[1], keys)}"
     cause = f": {error.__cause__}" if error.__cause__ else ""
-    return f"{text}{cause}".strip()
+    # The user did not write the `++` that we put before keys.
+    return f"{text}{cause}".replace("'++", "'").strip()
 
 
 def as_overrides(keys: Mapping[str, Any]) -> list[str]:

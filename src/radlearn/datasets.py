@@ -32,7 +32,7 @@ class Dataset:
         source_rows: (N,) source row of each manifest row.
         card: the data card with its fingerprint.
         manifest: the plug-in that read it.
-        short_side: pixels of the images' short side, None where files are read as they are.
+        short_side: `data.size`: the short side that larger images are shrunk to.
     """
 
     rows: pl.DataFrame
@@ -40,7 +40,7 @@ class Dataset:
     source_rows: np.ndarray
     card: Card
     manifest: Manifest
-    short_side: int | None
+    short_side: int
 
     def split(self, name: str) -> np.ndarray:
         """Positions of a split's rows."""
@@ -58,31 +58,41 @@ class Dataset:
         )
 
 
-def open_dataset(data: Mapping[str, Any], paths: Mapping[str, str], *, num_workers: int = 0) -> Dataset:
+def open_dataset(
+    data: Mapping[str, Any], paths: Mapping[str, str], *, num_workers: int = 0, smoke: bool = False
+) -> Dataset:
     """Open the data set of `data` settings.
 
     Args:
         data: `name`, `root`, `size` and the manifest's own settings.
         paths: `cache` and `data` roots.
         num_workers: processes that generate or prepare, where that is to be done.
+        smoke: open the data set's miniature fake release instead, written to the cache.
     Raises:
         DataError, ConfigurationError: if it cannot be had; says where it looked.
     """
-    manifest: Manifest = registry.find("manifests", data["name"])(**configuration.manifest_arguments(data))
     size = int(data.get("size") or 512)
+    if smoke:
+        root = Path(paths["cache"]) / "smoke" / str(data["name"])
+        root.mkdir(parents=True, exist_ok=True)
+        return _read(registry.find("manifests", data["name"]).fake(root), root, size)
+    manifest: Manifest = registry.find("manifests", data["name"])(**configuration.manifest_arguments(data))
     folder = prepared_folder(data, paths)
     root = release_root(manifest, data, paths, folder)
     if manifest.generated:
         prepare(manifest, root, folder, size=size, num_workers=num_workers)
     if (folder / "card.json").exists():
         rows, store, card = load_prepared(folder)
-        source_rows = np.array([store.index_of(image_id) for image_id in rows["image_id"]])
-        return Dataset(rows, store, source_rows, card, manifest, size)
+        return Dataset(rows, store, np.arange(len(rows)), card, manifest, size)
+    return _read(manifest, root, size)
+
+
+def _read(manifest: Manifest, root: Path, size: int) -> Dataset:
+    """A release from its plain files: slower than a store, and nothing to prepare."""
     release = manifest.read(root)
-    source = FolderSource(
-        root, release.rows["path"].to_list(), release.rows["image_id"].to_list(), short_side=size
-    )
-    return Dataset(release.rows, source, np.arange(len(release.rows)), release.card, manifest, size)
+    rows = release.rows
+    source = FolderSource(release.root, rows["path"].to_list(), rows["image_id"].to_list(), short_side=size)
+    return Dataset(rows, source, np.arange(len(rows)), release.card, manifest, size)
 
 
 def release_root(manifest: Manifest, data: Mapping[str, Any], paths: Mapping[str, str], folder: Path) -> Path:

@@ -29,10 +29,10 @@ def mlp(width: int, hidden: int, out: int, *, depth: int, activation: str = "gel
 
 
 class Standardise(nn.Module):
-    """Subtract a mean and divide by one standard deviation, both fitted once on the training texts.
+    """Subtract the mean and divide by the standard deviation of each dimension, fitted once on the training texts.
 
-    Mean-pooled sentence embeddings share a large common component that hides topic; see the documentation of
-    `text.standardise`. Fixed buffers, saved with the weights; the identity until it is fitted.
+    Mean-pooled sentence embeddings share a large common component that hides topic. Fixed buffers, saved with
+    the weights; the identity until it is fitted.
     """
 
     mean: Tensor
@@ -41,16 +41,17 @@ class Standardise(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(()))
+        self.register_buffer("std", torch.ones(width))
 
     def fit(self, features: Tensor) -> None:
-        """Take the mean (by dimension) and the root mean square deviation (one number) of features (N, width)."""
+        """Take mean and standard deviation of features (N, width)."""
         if features.ndim != 2 or features.shape[0] < 2:
             raise ValueError(f"needs features of at least two texts (N, width): got {tuple(features.shape)}")
         features = features.double()
-        mean = features.mean(0)
-        self.mean.copy_(mean)
-        self.std.copy_((features - mean).square().mean().sqrt().clamp_min(1e-6))
+        std = features.std(0, correction=0)
+        self.mean.copy_(features.mean(0))
+        # A dimension that the training texts hardly use would blow up any prompt that does.
+        self.std.copy_(std.clamp_min(0.1 * float(std.square().mean().sqrt())).clamp_min(1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width) -> (B, width)."""

@@ -6,8 +6,7 @@
     card.json            the data card with counts, pixel statistics, settings; written last
 
 A shard is the unit of work and of resumption. Its metadata holds all that the later steps need (source sizes,
-rejected rows, pixel sums), so one rename makes it done, and a killed run goes on with the shards that are
-missing.
+rejected rows, pixel sums), so one rename makes it done, and a killed run goes on with the missing shards.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,7 @@ def prepare(
         root: folder of the release; never written to.
         out: folder to write; must lie outside `root`.
         size: short side of the stored images. Up to 256 they are raw, above that JPEG of quality 95; images
-            of
-            more than 8 bits stay exact at 16. Smaller images keep their size.
+            of more than 8 bits stay exact at 16. Smaller images keep their size.
         max_bad_fraction: largest share of rows, read or rejected by the manifest, that may be unusable.
         num_workers: processes; 0 works in this one.
         shard_rows: rows a shard.
@@ -386,14 +385,18 @@ def _make_shards(
     advance(next(counter), total, "images")
     rejected = pl.concat([_rejected_table(rejected), *(_rejected_of(fact) for fact in facts.values())])
     limit.check(rejected)
-    for fact in _run(to_do, num_workers, lambda: advance(next(counter), total, "images")):
-        facts[fact["shard"]] = fact
-        rejected = pl.concat([rejected, _rejected_of(fact)])
-        limit.check(rejected)
+    made = _run(to_do, num_workers, lambda: advance(next(counter), total, "images"))
+    with contextlib.closing(made):  # an error stops the workers at once
+        for fact in made:
+            facts[fact["shard"]] = fact
+            rejected = pl.concat([rejected, _rejected_of(fact)])
+            limit.check(rejected)
     return [facts[task.number] for task in tasks]
 
 
-def _run(tasks: Sequence[_Task], num_workers: int, row_done: Callable[[], None]) -> Iterator[dict[str, Any]]:
+def _run(
+    tasks: Sequence[_Task], num_workers: int, row_done: Callable[[], None]
+) -> Generator[dict[str, Any], None, None]:
     """Make shards here or in processes; yields their metadata in any order, calls `row_done` for each row."""
     if num_workers == 0:
         for task in tasks:
@@ -403,10 +406,16 @@ def _run(tasks: Sequence[_Task], num_workers: int, row_done: Callable[[], None])
 
         lengths = {task.number: len(task.rows) for task in tasks}
         jobs = Parallel(n_jobs=min(num_workers, len(tasks)), return_as="generator_unordered")
-        for fact in jobs(delayed(_make_shard)(task) for task in tasks):
-            for _ in range(lengths[fact["shard"]]):
-                row_done()
-            yield fact
+        facts = jobs(delayed(_make_shard)(task) for task in tasks)
+        try:
+            for fact in facts:
+                for _ in range(lengths[fact["shard"]]):
+                    row_done()
+                yield fact
+        finally:
+            with warnings.catch_warnings():  # that the rest is given up is the purpose
+                warnings.filterwarnings("ignore", ".*tasks which were still being processed.*")
+                facts.close()
 
 
 def _done(task: _Task) -> dict[str, Any] | None:

@@ -46,6 +46,7 @@ def _files(kind: str) -> dict[str, Path]:
     return files
 
 
+@cache
 def _entry_points(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     return {point.name: point for point in importlib.metadata.entry_points(group=f"radlearn.{kind}")}
 

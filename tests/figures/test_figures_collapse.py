@@ -28,11 +28,28 @@ def test_without_width_or_rank_there_is_no_rank_alarm_or_panel():
     assert len(collapse.draw(collapse.fake().select("step", "diagnostics/image_std_mean")).axes) == 1
 
 
-def test_collapsed_steps_are_those_below_the_alarm():
-    table = pl.DataFrame(
-        {"step": [10, 20, 30, 40], "diagnostics/image_std_mean": [0.5, None, 0.09, 0.1]},
+@pytest.mark.parametrize(
+    ("values", "alarms"),
+    [
+        ([0.5, 0.09, 0.09, 0.09, 0.5], {"image": 20}),
+        ([0.09, 0.09, 0.5, 0.09, 0.09], {}),
+        ([0.5, 0.05, None, 0.05, 0.05], {"image": 20}),
+        ([0.1, 0.1, 0.1, 0.1, 0.1], {}),
+        ([0.05], {}),
+    ],
+)
+def test_three_low_probes_in_a_row_are_an_alarm(values, alarms):
+    steps = [10 * (i + 1) for i in range(len(values))]
+    assert collapse.alarms(pl.DataFrame({"step": steps, "diagnostics/image_std_mean": values})) == alarms
+
+
+def test_sides_are_found_below_any_group():
+    table = collapse.fake().rename(
+        {"diagnostics/image_std_mean": "diagnostics/collapse/image_global_std_mean"}
     )
-    assert collapse.collapsed_steps(table) == [30]
+    assert entries(collapse.draw(table).axes[0])[0] == "Image global"
+    assert collapse.measured(table)
+    assert not collapse.measured(table.select("step"))
 
 
 def test_no_probe_yet_is_a_clear_error():

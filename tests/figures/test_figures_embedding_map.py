@@ -61,6 +61,12 @@ def test_uncertain_and_missing_labels_are_not_positive():
     assert embedding_map.draw(table).axes[0].get_title(loc="left") == "X (1)"
 
 
+def test_arrays_of_fixed_width_are_lists_too():
+    table = embedding_map.fake()
+    fixed = table.with_columns(pl.col("embedding").cast(pl.Array(pl.Float32, 16)))
+    assert embedding_map.draw(fixed).get_supxlabel() == embedding_map.draw(table).get_supxlabel()
+
+
 def test_many_points_are_thinned_at_random_and_said_so():
     figure = embedding_map.draw(embedding_map.fake(), max_points=50)
     assert sum(len(dots.get_offsets()) for dots in figure.axes[0].collections) == 50
@@ -72,6 +78,7 @@ def test_many_points_are_thinned_at_random_and_said_so():
     [
         (table_of([[1, 2], [1, 2, 3], [1, 2]]), "one length"),
         (table_of([[1], [2], [3]]), "at least 2"),
+        (table_of(np.eye(3)).with_columns(embedding=pl.lit(1.0)), "lists of numbers"),
         (table_of([[1, 2], [2, 1]]), "at least 3 images"),
         (table_of([[1, 2], [2, float("nan")], [3, 3]]), "not finite"),
         (table_of(np.eye(3)).drop("label_x"), "label_<label>"),

@@ -72,6 +72,18 @@ def test_only_outlined_findings_stand_in_the_legend_with_the_colour_of_their_ord
     assert shown == expected
 
 
+def test_a_long_legend_takes_lines_of_its_own_and_no_space_from_the_images():
+    def image_width(table):
+        figure = example_cases.draw(table)
+        figure.draw_without_rendering()
+        return max(axes.get_window_extent().width for axes in figure.axes if axes.get_images())
+
+    table = example_cases.fake()
+    masks = [{"class": f"a_finding_with_a_long_name_{i}", "rle": "0 1"} for i in range(14)]
+    many = table.with_columns(mask=pl.Series([masks] * 4, dtype=table.schema["mask"]))
+    assert image_width(many) == pytest.approx(image_width(table), rel=0.02)
+
+
 def test_max_cases_and_n():
     figure = example_cases.draw(example_cases.fake(), max_cases=3)
     assert sum(bool(axes.get_images()) for axes in figure.axes) == 3

@@ -64,7 +64,7 @@ def test_images_use_the_grey_range(cases):
 def test_the_lungs_are_darker_than_the_heart(cases):
     normal = [case.image for case in cases if not any(case.labels.values())]
     mean = np.mean(normal, axis=0)
-    # Fractions of the side: middle of the right lung, of the left lung, of the heart.
+    # Rows and columns in the middle of the right lung, of the left lung, of the heart.
     right, left, heart = mean[50:80, 28:40], mean[45:70, 88:98], mean[70:86, 58:72]
     assert heart.mean() > right.mean() + 40
     assert heart.mean() > left.mean() + 40
@@ -91,9 +91,9 @@ def test_sizes_it_cannot_render_are_refused(size):
 
 
 def test_version_1_looks_and_reads_as_it_did(cases):
-    """If this fails, pixels or text changed: raise VERSION, measure the demo again, then update the values."""
+    """If this fails, pixels or text changed: raise VERSION, measure the demo again, update the values."""
     text = hashlib.sha256("\n".join(case.report for case in cases).encode()).hexdigest()[:16]
-    assert text == "GOLDEN_TEXT"
+    assert text == "2f757abe9df34dd4"
     # Means rather than bytes: the last bit of an exponential differs between machines.
     means = [float(case.image.mean()) for case in cases[:4]]
-    np.testing.assert_allclose(means, GOLDEN_MEANS, atol=0.5)
+    np.testing.assert_allclose(means, [104.15, 111.74, 121.91, 123.39], atol=0.5)

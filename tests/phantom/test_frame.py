@@ -13,7 +13,7 @@ def tilted_pose() -> Pose:
 def test_a_stroke_lands_where_the_pixel_grid_has_its_coordinates(point):
     frame = Frame(256, tilted_pose())
     canvas = frame.canvas()
-    ends = np.array([point, point]) + [[-0.02, 0.0], [0.02, 0.0]]
+    ends = np.array([point, point]) + np.array([[-0.02, 0.0], [0.02, 0.0]])
     frame.strokes(canvas, [frame.place(ends)], 0.3, 255.0)
     field = frame.sample(canvas, 1.0)
     drawn = np.array([(frame.x * field).sum(), (frame.y * field).sum()]) / field.sum()

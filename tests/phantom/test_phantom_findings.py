@@ -22,7 +22,7 @@ def with_finding(kind: str, seed: int, view: str = "PA") -> Study:
 
 def test_counts_and_frequencies_follow_the_given_mix():
     generator = np.random.default_rng(0)
-    drawn = [draw_findings(generator, "PA") for _ in range(4000)]
+    drawn = [draw_findings(generator, "PA") for _ in range(2500)]
     shares = np.bincount([len(findings) for findings in drawn], minlength=4) / len(drawn)
     np.testing.assert_allclose(shares, COUNT_PROBABILITIES, atol=0.03)
     for kind in FINDINGS:

@@ -31,16 +31,17 @@ def cases():
 
 
 def test_sentences_make_up_the_findings_and_point_at_their_boxes(cases):
+    matches = []
     for case in cases:
         assert " ".join(sentence.text for sentence in case.sentences) == case.findings_text
         for sentence in case.sentences:
             kinds = {case.boxes[index].finding for index in sentence.boxes}
             assert len(kinds) <= 1
             for kind in kinds:
-                spoken = phrases.TOPICS[kind] in sentence.text.lower() or "prior" in sentence.text
-                known = re.search(WORDS[kind], sentence.text, re.IGNORECASE) or spoken
-                letters = sorted(sentence.text.lower())
-                assert known or len(letters) > 20  # a typing error may hide the word
+                course = phrases.TOPICS[kind] in sentence.text.lower() or "prior" in sentence.text
+                matches.append(course or bool(re.search(WORDS[kind], sentence.text, re.IGNORECASE)))
+    assert len(matches) > 50
+    assert np.mean(matches) > 0.97  # a typing error may hide a word
 
 
 def test_most_present_findings_are_reported_and_absent_ones_never_claimed(cases):

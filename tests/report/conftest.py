@@ -20,14 +20,14 @@ def rival(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def written(run, tmp_path_factory):
-    """The folder of a report with every picture drawn, at few pixels and without embedding fonts to save time."""
+    """The folder of a report, every picture drawn: small, and without the fonts a pdf takes long to embed."""
     real = pictures.base.render
+
+    def render(figure, kind, _):
+        return real(figure, kind, 60) if kind == "png" else b"%PDF"
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            pictures.base,
-            "render",
-            lambda figure, kind, _: real(figure, kind, 60) if kind == "png" else b"%PDF",
-        )
+        patch.setattr(pictures.base, "render", render)
         return page.report([run], tmp_path_factory.mktemp("report") / "report").parent
 
 

@@ -65,7 +65,7 @@ def write(
     (folder / "card.json").write_text(json.dumps(dataclasses.asdict(card)))
     logged = learning_curves.fake().drop("synthetic").join(collapse.fake().drop("synthetic"), on="step")
     logged.write_parquet(folder / "metrics.parquet")
-    predictions = _predictions(labels, seed, shift)
+    predictions = _predictions(labels, seed, shift, data_hash)
     results.write_predictions(folder, predictions, task="zero_shot", data=data)
     rows = _results(
         predictions,
@@ -86,7 +86,7 @@ def write(
     return folder
 
 
-def _predictions(labels, seed, shift):
+def _predictions(labels, seed, shift, data_hash):
     # Patients and labels belong to the data, so they are the same for every run; only scores depend on the
     # run.
     patients = np.random.default_rng(7).integers(NUM_PATIENTS, size=NUM_CASES)
@@ -94,6 +94,7 @@ def _predictions(labels, seed, shift):
     noise = np.random.default_rng([9, seed]).standard_normal(truth.shape)
     skill = np.array([SKILL.get(label, 1.0) for label in labels]) + shift
     return results.Predictions(
+        data_hash=data_hash,
         image_id=[f"secret_image_{i:05d}" for i in range(NUM_CASES)],
         patient_id=[f"secret_patient_{p:04d}" for p in patients],
         label_names=tuple(labels),

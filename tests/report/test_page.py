@@ -285,6 +285,32 @@ def test_a_table_that_cannot_be_drawn_says_why_and_costs_nothing_else(tmp_path, 
     assert len(seen.all("img")) == 5
 
 
+def test_a_collapse_is_told_in_words(tmp_path, unrendered):
+    run = fake_run.write(tmp_path / "run")
+    table = pl.read_parquet(run / "metrics.parquet")
+    shrunk = pl.col("diagnostics/image_std_mean") * 0.05
+    table.with_columns(shrunk).write_parquet(run / "metrics.parquet")
+    assert (
+        "From step 25 on, three probes in a row found the image embedding"
+        in read(page.report([run], tmp_path / "report")).text
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (0, "0"),
+        (48_000, "48,000"),
+        (2.5, "2.5"),
+        (1.64325e11, "1.64 × 10¹¹"),
+    ],
+)
+def test_numbers_are_written_for_people(value, shown):
+    assert page._number(value) == shown
+
+
 def test_main_finds_runs_by_name_and_folder(run, tmp_path, unrendered, capsys):
     by_name = page.main(
         {"runs": [run.name], "output": str(tmp_path / "a"), "paths": {"runs": str(run.parent)}}

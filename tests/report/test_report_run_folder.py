@@ -34,6 +34,25 @@ def test_predictions_are_found_by_what_they_are_about(tmp_path):
     assert read.access("my_data_set") == "synthetic"
 
 
+def test_predictions_under_another_name_are_found_by_the_version_of_the_data(tmp_path):
+    run = fake_run.write(tmp_path / "run", data="chexpert", access="open", data_hash="abc")
+    (run / "predictions" / "zero_shot-chexpert.parquet").rename(
+        run / "predictions" / "zero_shot-table.parquet"
+    )
+    read = run_folder.read(run)
+    assert read.predictions_of("zero_shot", "chexpert", "test").stem == "zero_shot-table"
+    assert read.access("table") == "open"
+    assert read.access("other") == "credentialed"
+
+
+def test_a_name_shared_with_the_card_does_not_open_another_version_of_the_data(tmp_path):
+    run = fake_run.write(tmp_path / "run", data="table", access="open", data_hash="abc")
+    predictions = results.read_predictions(run / "predictions" / "zero_shot-table.parquet")
+    closed = dataclasses.replace(predictions, data_hash="other")
+    results.write_predictions(run, closed, task="zero_shot", data="table")
+    assert run_folder.read(run).access("table") == "credentialed"
+
+
 def test_numbers_that_are_not_finite_are_not_known(tmp_path):
     row = Result(
         "r", "t", "d", "h", "test", "auc", "x", float("nan"), low=float("nan"), high=float("inf"), num_cases=3

@@ -2,8 +2,7 @@
 
 A grey image is (H, W) uint8 or uint16, high = bright. Colour becomes luma (ITU-R 601-2, as Pillow rounds it),
 alpha is composited on black (outside the patient is dark), 1-bit becomes 0 and 255. Pixels keep the order of
-the
-file: an orientation tag is not applied, because radiographs carry none that is trusted.
+the file: an orientation tag is not applied, because radiographs carry none that is trusted.
 """
 
 from __future__ import annotations
@@ -220,14 +219,14 @@ def _decode_scaled(data: bytes, height: int, width: int, short_side: int | None)
 
     Decoding n/8 of each block averages 8/n source pixels exactly, so most of the shrinking is free. The
     decoded frame covers whole blocks, up to 7 source pixels beyond the edge; resampling in source coordinates
-    keeps the
-    geometry: 53 dB against exact area averaging (2500 x 3050 -> 256), where resizing the frame reaches 46.6.
+    keeps the geometry: 53 dB against exact area averaging (2500 x 3050 -> 256), where resizing the whole
+    frame reaches 46.6.
     """
     target = target_size(height, width, short_side or min(height, width))
     eighths = next(n for n in _EIGHTHS if n == 8 or min(height, width) * n >= min(target) * 8)
     frame = (-(-height * eighths // 8), -(-width * eighths // 8))
     decoded = simplejpeg.decode_jpeg(data, "GRAY", min_height=frame[0], min_width=frame[1])[..., 0]
-    if decoded.shape == target:
+    if (height * eighths, width * eighths) == (target[0] * 8, target[1] * 8):
         return np.asarray(decoded)
     rows, columns = height * eighths / 8 / target[0], width * eighths / 8 / target[1]
     if eighths == 8 or rows > 2 or columns > 2:

@@ -19,16 +19,16 @@ from radlearn.data.images import to_uint8
 from radlearn.errors import ConfigurationError
 
 # Columns of a view's parameters, float32. Crop edges are shares of the image's height and width; shifts are
-# shares of the crop; blur_sigma is in pixels of the view; noise is a share of the grey range; noise_seed <
-# 2**24 is exact.
+# shares of the crop; blur_sigma is in pixels of the view; noise is a share of the grey range; noise_seed is
+# below 2**24, where float32 is exact.
 PARAMETERS = (
     "top", "left", "height", "width", "flip", "brightness", "contrast", "blur_sigma", "solarise",
     "degrees", "shift_y", "shift_x", "zoom", "noise", "noise_seed",
 )  # fmt: skip
 _COLUMN = {name: column for column, name in enumerate(PARAMETERS)}
 _CROP_ATTEMPTS = 10  # as torchvision.transforms.RandomResizedCrop
-# Hash counters of one view: two a crop attempt for the shape, then one for every parameter.
-_COUNTERS = 2 * _CROP_ATTEMPTS + len(PARAMETERS) + 5
+# Hash counters of one view: two a crop attempt, then one a parameter, and room for more of them.
+_COUNTERS = 40
 _GREYS = np.arange(256, dtype=np.float32)
 _SOLARISE = np.where(_GREYS >= 128, 255 - _GREYS, _GREYS).astype(np.uint8)
 # Shrinking by more than this, linear interpolation aliases (below 47 dB against antialiased bicubic).
@@ -310,8 +310,7 @@ def resize_into(out: np.ndarray, crop: np.ndarray) -> None:
             crop, (width, height), dst=out, interpolation=cv2.INTER_CUBIC if enlarges else cv2.INTER_LINEAR
         )
     elif shrink <= 4:
-        # Two samples a pixel, at most two pixels apart: every pixel counts, and averaging pairs is
-        # vectorised.
+        # Two samples a pixel, at most two pixels apart: every pixel counts; averaging pairs is vectorised.
         double = cv2.resize(crop, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
         cv2.resize(double, (width, height), dst=out, interpolation=cv2.INTER_AREA)
     else:

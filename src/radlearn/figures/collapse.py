@@ -1,10 +1,10 @@
 """Collapse diagnostics: does the embedding keep its spread and its dimensions while training?
 
-Reads `metrics.parquet`: `step` and the sparse columns `diagnostics/<side>_std_mean` (mean over dimensions of
-the standard deviation over a held-out batch) and `diagnostics/<side>_effective_rank` (exp of the entropy of
-the singular values of the centred embeddings divided by their sum). A mean standard deviation below 0.1 is
-scale collapse, which neither the effective rank nor a cosine shows; a rank below an eighth of the width is
-dimensional collapse.
+Reads `metrics.parquet`: `step` and the sparse columns `diagnostics/.../<side>_std_mean` (mean over
+dimensions of the standard deviation over a held-out batch) and `diagnostics/.../<side>_effective_rank`
+(exp of the entropy of the singular values of the centred embeddings divided by their sum). A mean
+standard deviation below 0.1 is scale collapse, which neither the effective rank nor a cosine shows; a
+rank below an eighth of the width is dimensional collapse.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from matplotlib.figure import Figure
 from radlearn.errors import DataError
 from radlearn.figures import base
 
-NEEDS = ("step", "diagnostics/image_std_mean")
+NEEDS = ("step",)
 ALARM_STD = 0.1
 # A rank below width / 8 raises the alarm.
 ALARM_RANK_SHARE = 8
+# One low probe may be chance, such as the first before warm-up.
+_IN_A_ROW = 3
 _STD, _RANK = "_std_mean", "_effective_rank"
 
 
@@ -83,25 +85,34 @@ def fake() -> pl.DataFrame:
     return pl.DataFrame({"step": step, **sparse, "synthetic": [True] * 300})
 
 
-def collapsed_steps(table: pl.DataFrame) -> list[int]:
-    """Steps at which the image side's mean standard deviation lies below the alarm level."""
-    base.require(table, NEEDS, "collapse")
-    return table.filter(pl.col(NEEDS[1]) < ALARM_STD)["step"].to_list()
+def measured(table: pl.DataFrame) -> bool:
+    """Whether the table has anything that this figure shows."""
+    return any(_is_probe(column, _STD) for column in table.columns)
+
+
+def alarms(table: pl.DataFrame) -> dict[str, int]:
+    """Sides that collapsed: the first step of three probes in a row with a spread below the alarm level."""
+    found = {}
+    for side, rows in _sides(table, _STD).items():
+        low = (rows["value"] < ALARM_STD).to_list()
+        starts = [i for i in range(len(low) - _IN_A_ROW + 1) if all(low[i : i + _IN_A_ROW])]
+        if starts:
+            found[side] = int(rows["step"][starts[0]])
+    return found
+
+
+def _is_probe(column: str, ending: str) -> bool:
+    return column.startswith("diagnostics/") and column.endswith(ending)
 
 
 def _sides(table: pl.DataFrame, ending: str) -> dict[str, pl.DataFrame]:
     """Side of the model -> its probes as columns `step` and `value`."""
     found = {}
-    for column in table.columns:
-        if column.startswith("diagnostics/") and column.endswith(ending):
-            rows = (
-                table.select("step", value=pl.col(column).cast(pl.Float64))
-                .drop_nulls()
-                .drop_nans()
-                .sort("step")
-            )
-            if rows.height:
-                found[column.removeprefix("diagnostics/").removesuffix(ending)] = rows
+    for column in (column for column in table.columns if _is_probe(column, ending)):
+        values = table.select("step", value=pl.col(column).cast(pl.Float64))
+        rows = values.drop_nulls().filter(pl.col("value").is_finite()).sort("step")
+        if rows.height:
+            found[column.rpartition("/")[2].removesuffix(ending)] = rows
     return found
 
 
@@ -121,6 +132,7 @@ def _lines(axes: Any, sides: Mapping[str, pl.DataFrame], alarm: float | None, me
     if alarm is not None:
         axes.axhline(alarm, color=base.ALARM, linewidth=1.1, linestyle=(0, (4, 3)), label=meaning)
         axes.axhspan(0, alarm, color=base.ALARM, alpha=0.06, linewidth=0)
+    axes.set_xlim(0, 1.03 * max(int(rows["step"].max()) for rows in sides.values()))  # type: ignore[arg-type]
     axes.set_ylim(bottom=0)
     axes.margins(y=0.12)
     axes.legend(loc="best")

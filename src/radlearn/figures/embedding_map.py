@@ -107,7 +107,10 @@ def principal_components(embeddings: NDArray[np.float64]) -> Map:
 
 
 def _matrix(table: pl.DataFrame) -> NDArray[np.float64]:
-    widths = table["embedding"].list.len().unique().to_list()
+    if not isinstance(table.schema["embedding"], pl.List | pl.Array):
+        raise DataError("figure 'embedding_map' needs lists of numbers in the column 'embedding'")
+    embeddings = table["embedding"].cast(pl.List(pl.Float64))
+    widths = embeddings.list.len().unique().to_list()
     if len(widths) != 1 or widths[0] is None or widths[0] < 2:
         raise DataError(
             f"figure 'embedding_map' needs embeddings of one length of at least 2; lengths: {widths}"
@@ -116,7 +119,7 @@ def _matrix(table: pl.DataFrame) -> NDArray[np.float64]:
         raise DataError(
             f"figure 'embedding_map' needs at least 3 images to find two directions, got {table.height}"
         )
-    matrix = table["embedding"].explode().cast(pl.Float64).to_numpy().reshape(table.height, widths[0])
+    matrix = embeddings.explode().to_numpy().reshape(table.height, widths[0])
     if not np.isfinite(matrix).all():
         raise DataError(
             "figure 'embedding_map': an embedding holds a value that is not finite; embed the run again"

@@ -9,6 +9,7 @@ written for generated and open data only, or on the user's word.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,9 +27,10 @@ from radlearn.figures import base
 
 NEEDS = ("image_id", "height", "width", "png", "mask")
 _COLUMNS = 4
+# Inches of a panel with its heading and caption, and of a line of the legend.
+_PANEL_WIDTH, _PANEL_HEIGHT, _LINE_HEIGHT = 2.25, 3.0, 0.24
 _CAPTION_WIDTH, _CAPTION_LINES = 36, 4
-# A dark rim keeps every colour readable on bone, on air and on paper.
-_RIM = [patheffects.Stroke(linewidth=2.8, foreground="#000000a0"), patheffects.Normal()]
+_OUTLINE, _HANDLE = 1.3, 2.6  # line widths in points, on the image and in the legend
 
 
 def draw(table: pl.DataFrame, *, title: str = "", max_cases: int = 8, labels: Sequence[str] = ()) -> Figure:
@@ -52,9 +54,12 @@ def draw(table: pl.DataFrame, *, title: str = "", max_cases: int = 8, labels: Se
     synthetic = base.is_synthetic(table)
     with base.style():
         rows, columns = base.grid_shape(len(cases), _COLUMNS)
-        figure = base.new_figure(2.25 * columns + 0.2, 3.0 * rows + 0.6 + 0.3 * bool(title), title)
-        grid = figure.add_gridspec(rows + 1, columns, height_ratios=[0.2, *[3.0] * rows])
-        _legend(figure.add_subplot(grid[0, :]), {name: colours[name] for name in seen})
+        width = _PANEL_WIDTH * columns + 0.2
+        entries, lines = _legend_shape([base.display(name, 32) for name in seen], width)
+        heights = [_LINE_HEIGHT * lines, *[_PANEL_HEIGHT] * rows]
+        figure = base.new_figure(width, sum(heights) + 0.4 + 0.3 * bool(title), title)
+        grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
+        _legend(figure.add_subplot(grid[0, :]), {name: colours[name] for name in seen}, entries)
         for index, case in enumerate(cases):
             axes = figure.add_subplot(grid[1 + index // columns, index % columns])
             _panel(axes, case, colours, synthetic=synthetic)
@@ -100,17 +105,31 @@ def encode_mask(mask: NDArray[np.bool_]) -> str:
     return " ".join(f"{start} {stop - start}" for start, stop in zip(edges[::2], edges[1::2], strict=True))
 
 
-def _legend(axes: Any, colours: Mapping[str, str]) -> None:
+def _rim(width: float) -> list[Any]:
+    """A dark rim, which keeps every colour readable on bone, on air and on paper."""
+    return [patheffects.Stroke(linewidth=width + 1, foreground="#000000a0"), patheffects.Normal()]
+
+
+def _legend_shape(names: Sequence[str], width: float) -> tuple[int, int]:
+    """Entries a line and lines of a legend that is `width` inches wide."""
+    # A handle and its gaps take half an inch, a letter of this size 0.07.
+    entries = max(1, int(width / (0.5 + 0.07 * max(map(len, names), default=1))))
+    return entries, max(1, math.ceil(len(names) / entries))
+
+
+def _legend(axes: Any, colours: Mapping[str, str], entries: int) -> None:
     axes.axis("off")
     handles = [
-        Line2D([], [], color=hue, linewidth=2.6, label=base.display(name, 32))
+        Line2D([], [], color=hue, linewidth=_HANDLE, label=base.display(name, 32))
         for name, hue in colours.items()
     ]
     if not handles:
         return
-    legend = axes.legend(handles=handles, loc="center left", ncols=min(8, len(handles)), borderaxespad=0)
+    legend = axes.legend(handles=handles, loc="center left", ncols=entries, borderaxespad=0)
+    # Its place is reserved; measured by the layout, a wide legend would shrink the images.
+    legend.set_in_layout(False)
     for line in legend.get_lines():
-        line.set_path_effects(_RIM)
+        line.set_path_effects(_rim(_HANDLE))
 
 
 def _panel(axes: Any, case: Mapping[str, Any], colours: Mapping[str, str], *, synthetic: bool) -> None:
@@ -147,8 +166,8 @@ def _outline(axes: Any, mask: NDArray[np.bool_], colour: str) -> None:
     # A border of background closes the outline of a finding that touches the edge of the image.
     padded = np.pad(mask, 1).astype(float)
     rows, columns = (np.arange(size) - 0.5 for size in padded.shape)
-    outline = axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linewidths=1.5)
-    outline.set_path_effects(_RIM)
+    outline = axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linewidths=_OUTLINE)
+    outline.set_path_effects(_rim(_OUTLINE))
 
 
 def _heading(case: Mapping[str, Any]) -> str:

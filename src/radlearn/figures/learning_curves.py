@@ -178,7 +178,7 @@ def _lines(
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4), useMathText=False)
     if legend:
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
 
 
 def _score(axes: Any, scores: Mapping[str, Curve]) -> None:

@@ -53,9 +53,11 @@ def draw(table: pl.DataFrame, *, title: str = "") -> Figure:
     if not curves:
         raise DataError(f"figure 'roc_curves': none of {', '.join(labels)} has both positives and negatives")
     with base.style():
-        figure = base.new_figure(9.0, 4.9, title)
-        # The legend has axes of its own: its width cannot push square axes off the paper.
-        axes, beside = figure.subplots(1, 2, width_ratios=[1.15, 1])
+        figure = base.new_figure(9.0, 4.7 + 0.3 * bool(title), title)
+        # The legend has axes of its own: its width cannot push square axes off the paper. The left part is
+        # wider than high, so that squaring the axes takes from their width and leaves the labels below where
+        # they are.
+        axes, beside = figure.subplots(1, 2, width_ratios=[1.3, 1])
         beside.axis("off")
         _plot(axes, labels, curves)
         _legend(axes, beside)
@@ -127,6 +129,7 @@ def _plot(axes: Any, labels: list[str], curves: dict[str, Curve]) -> None:
         xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.01),
         aspect="equal",
+        anchor="W",
     )
 
 

@@ -5,19 +5,17 @@ into a part over all pairs and a part over the positive pairs. Only the first ne
 `chunk_rows` bounds that to (chunk_rows, B). Shapes: B pairs, D dimensions; u_i and w_i of unit length.
 """
 
-from collections.abc import Callable
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
+from radlearn.losses._pair_chunks import log_partitions, softplus_sum
 from radlearn.losses._precision import at_least_float32, no_autocast
 
 SameText = Literal["negative", "positive"]
-Part = TypeVar("Part")
 
 
 def info_nce(
@@ -57,9 +55,11 @@ def info_nce(
     with no_autocast(u.device):
         scaled, w = at_least_float32(logit_scale).exp() * _unit_rows(u), _unit_rows(w)
         positives = (scaled * _mean_positive(w, text_id, same_text)).sum(dim=1)
-        parts = _by_chunks(_log_partitions, scaled, w, chunk_rows)
-        by_row = torch.cat([part[0] for part in parts])
-        by_column = torch.stack([part[1] for part in parts]).logsumexp(dim=0)
+        if chunk_rows is None:
+            logits = scaled @ w.T
+            by_row, by_column = logits.logsumexp(dim=1), logits.logsumexp(dim=0)
+        else:
+            by_row, by_column = log_partitions(scaled, w, chunk_rows)
         return (by_row + by_column).mean() / 2 - positives.mean()
 
 
@@ -103,34 +103,15 @@ def sigmoid_pairwise(
         bias = at_least_float32(logit_bias)
         num_positives = _num_positives(w, text_id, same_text)
         positives = (scaled * _mean_positive(w, text_id, same_text)).sum(dim=1) + bias
-
-        def softplus_sum(rows: Tensor, columns: Tensor) -> Tensor:
-            return functional.softplus(rows @ columns.T + bias).sum()
-
-        everything = torch.stack(_by_chunks(softplus_sum, scaled, w, chunk_rows)).sum()
+        if chunk_rows is None:
+            everything = functional.softplus(scaled @ w.T + bias).sum()
+        else:
+            everything = softplus_sum(scaled, w, bias, chunk_rows)
         return (everything - (num_positives * positives).sum()) / len(w)
 
 
 def _unit_rows(embeddings: Tensor) -> Tensor:
     return functional.normalize(at_least_float32(embeddings), dim=1)
-
-
-def _log_partitions(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-sum-exp of <rows, columns> over the columns, and over these rows."""
-    logits = rows @ columns.T
-    return logits.logsumexp(dim=1), logits.logsumexp(dim=0)
-
-
-def _by_chunks(
-    part: Callable[[Tensor, Tensor], Part], rows: Tensor, columns: Tensor, chunk_rows: int | None
-) -> list[Part]:
-    """`part` of all rows at once, or of each chunk of rows, not keeping what lies between."""
-    if chunk_rows is None or chunk_rows >= len(rows):
-        return [part(rows, columns)]
-    return [
-        checkpoint(part, chunk, columns, use_reentrant=False, preserve_rng_state=False)
-        for chunk in torch.split(rows, chunk_rows)
-    ]
 
 
 def _mean_positive(w: Tensor, text_id: Tensor | None, same_text: SameText) -> Tensor:

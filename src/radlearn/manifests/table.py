@@ -70,7 +70,7 @@ class Table(Manifest):
         drop_comparison: leave out sentences that compare with an earlier study.
         delimiter: of csv and tsv; None takes a comma or a tab.
         check_files: reject rows whose image file is missing or empty (`prepare` finds those anyway).
-        name: of the data set, in results and pages.
+        title: name of the data set in results and pages.
         access: open, credentialed or synthetic; pages about credentialed data show no pixels, ids or text.
     """
 
@@ -109,7 +109,7 @@ class Table(Manifest):
         drop_comparison: bool = False,
         delimiter: str | None = None,
         check_files: bool = False,
-        name: str = "table",
+        title: str = "table",
         access: str = "credentialed",
     ) -> None:
         check_policy(uncertain, blank)
@@ -130,7 +130,7 @@ class Table(Manifest):
         self.label_cols, self.uncertain, self.blank = tuple(label_cols), uncertain, blank
         self.id_cols = {"patient_id": patient_col, "study_id": study_col, "image_id": id_col}
         self.split_col, self.require_text, self.delimiter = split_col, require_text, delimiter
-        self.check_files, self.name, self.access = check_files, name, access
+        self.check_files, self.title, self.access = check_files, title, access
         self.fallback: Any = impression_fallback
         self.text_options: dict[str, Any] = {
             "strip_enumeration": strip_enumeration, "deid": deid, "drop_comparison": drop_comparison,
@@ -163,28 +163,27 @@ class Table(Manifest):
             for split, name in self.files.items()
             if name
         ]
-        rows = self._with_texts(
-            _with_ids(pl.concat(tables, how="diagonal"), PathJoiner(image_root)), progress
-        )
+        rows = _with_ids(pl.concat(tables, how="diagonal"), PathJoiner(image_root))
         rejected = []
         for reason, faulty in self._faults():
             rejected.append(reject(rows.filter(faulty), reason))
             rows = rows.filter(~faulty)
-        left_out = {}
-        for reason, unwanted in self._filters():
-            left_out[reason] = int(rows.select(unwanted.sum()).item())
-            rows = rows.filter(~unwanted)
-        rows = self._with_labels(_with_patients(rows))
+        num_rows = len(rows)
+        seen = rows.filter(self._has_wanted_view())
+        told = self._with_texts(seen, progress).filter(self._has_needed_text())
+        rows = self._with_labels(_with_patients(told))
         columns = [
             name for name in (*REQUIRED_TYPES, *OPTIONAL_TYPES, *self.label_cols) if name in rows.columns
         ]
-        card = dataclasses.replace(self.card, name=self.name, access=self.access, label_names=self.label_cols)
+        card = dataclasses.replace(
+            self.card, name=self.title, access=self.access, label_names=self.label_cols
+        )
         return finish(
             rows.select(columns),
             rejected,
             card,
             image_root,
-            left_out=left_out,
+            left_out={"other_view": num_rows - len(seen), "no_text": len(seen) - len(told)},
             label_values=(*CODES, SOFT) if self.uncertain == "soft" else CODES,
             check_files=self.check_files,
         )
@@ -277,13 +276,13 @@ class Table(Manifest):
             yield "no_patient_id", pl.col("patient_id").is_null()
         yield "no_split", pl.col("split").is_null()
 
-    def _filters(self) -> Iterator[tuple[str, pl.Expr]]:
-        """Why a sound row is left out, and which are."""
-        if self.views:
-            wanted = pl.col("_view").str.to_uppercase().is_in([view.strip().upper() for view in self.views])
-            yield "other_view", pl.col("_has_view") & ~wanted.fill_null(False)
-        if self.require_text:
-            yield "no_text", (pl.col("split") == "train") & pl.col("impression").is_null()
+    def _has_wanted_view(self) -> pl.Expr:
+        wanted = pl.col("_view").str.to_uppercase().is_in([view.strip().upper() for view in self.views])
+        return ~pl.col("_has_view") | wanted.fill_null(False) if self.views else pl.lit(True)
+
+    def _has_needed_text(self) -> pl.Expr:
+        training = pl.col("split") == "train"
+        return pl.col("impression").is_not_null() | ~training if self.require_text else pl.lit(True)
 
     def _with_labels(self, rows: pl.DataFrame) -> pl.DataFrame:
         policy = partial(apply_policy, uncertain=self.uncertain, blank=self.blank)
@@ -298,9 +297,9 @@ def read_eval(entry: Mapping[str, Any], root: Path | None = None) -> Release:
             `enabled` and the prompts are not looked at.
         root: folder that relative names are relative to; None takes the working directory.
     """
-    other = {"manifest", "enabled", "positive_prompts", "negative_prompts"}
+    other = {"name", "manifest", "enabled", "positive_prompts", "negative_prompts"}
     settings = {key: value for key, value in entry.items() if key not in other}
-    table = Table(**{"require_text": False, **settings, "test_manifest": entry["manifest"]})
+    table = Table(title=entry["name"], test_manifest=entry["manifest"], **{"require_text": False, **settings})
     return table.read(root or table.default_root() or Path())
 
 

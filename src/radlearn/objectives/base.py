@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -62,6 +63,10 @@ class Objective(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are never decayed."""
         return set()
+
+    def diagnose(self, tensors: Mapping[str, Tensor], step: int) -> dict[str, float]:
+        """Further diagnostics of `Output.tensors`, read now and then: what only this method can measure."""
+        return {}
 
     def gather(self, x: Tensor, dim: int = 0) -> Tensor:
         """Join the ranks' rows, with gradient."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from radlearn.encoders.base import Encoder
 from radlearn.errors import ConfigurationError
@@ -66,3 +67,22 @@ class NOVA(DualEncoder):
             "sigreg_over_floor": spread.detach() / SIGREG_FLOOR,
         }
         return Output(loss, metrics, {"image": z.detach(), "text": t.detach()})
+
+    def diagnose(self, tensors: Mapping[str, Tensor], step: int) -> dict[str, float]:
+        """SIGReg of images and text apart, over its floor; and how the two terms pull at the predictor output.
+
+        The gradient ratio is that of the norms of w * SIGReg and (1 - w) * MSE, on this rank's rows.
+        """
+        z, t = (tensors[key].detach().requires_grad_() for key in ("image", "text"))
+        if t.shape[0] < 2:
+            return {}
+        with torch.enable_grad():
+            mse = (1 - self.lambda_sigreg) * prediction_mse(z, t)
+            spread = self.lambda_sigreg * sigreg(torch.cat([z, t[None]]), step=step, seed=self.seed, **self.sigreg)
+            (pull,), (push,) = torch.autograd.grad(mse, [z]), torch.autograd.grad(spread, [z])
+        groups = {"image": z.detach(), "text": t.detach()[None]}
+        report = {
+            f"regulariser/{name}_over_floor": float(sigreg(rows, step=step, seed=self.seed, **self.sigreg)) / SIGREG_FLOOR
+            for name, rows in groups.items()
+        }
+        return report | {"regulariser/gradient_ratio": float(push.norm() / pull.norm().clamp_min(1e-12))}

@@ -97,7 +97,7 @@ CONCLUDED: dict[str, tuple[str, ...]] = {
     ),
     "nodule": (
         "{size} cm {location} pulmonary {severity}.",
-        "{Location} {severity}, CT is recommended.",
+        "{Location} {severity} for which CT is recommended.",
         "Pulmonary {severity} in the {location}, {size} cm.",
     ),
     "devices": (
@@ -109,7 +109,7 @@ CONCLUDED: dict[str, tuple[str, ...]] = {
 
 # Said instead, in place of certainty.
 UNCERTAIN: dict[str, tuple[str, ...]] = {
-    "cardiomegaly": ("Heart size is borderline to {severely} enlarged.", "Possible {severity} cardiomegaly."),
+    "cardiomegaly": ("The heart is borderline to {severely} enlarged.", "Possible {severity} cardiomegaly."),
     "effusion": (
         "Possible {severity} {side} pleural effusion.",
         "Blunting of the {side} costophrenic angle may represent a {severity} effusion.",

@@ -39,6 +39,12 @@ class Text:
     sentences: tuple[Sentence, ...]
 
 
+def _with_article(name: str) -> str:
+    if name.endswith("s"):
+        return name
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
 def _fields(finding: Finding) -> dict[str, str]:
     severity, side = finding.severity, finding.side
     size = ""
@@ -48,8 +54,7 @@ def _fields(finding: Finding) -> dict[str, str]:
         size = f"{finding.values['depth']:.1f}"
     elif finding.kind == "cardiomegaly":
         size = f"{finding.values['ratio']:.2f}"
-    device = finding.location.replace(" and ", " and a ")
-    article = "An " if device[0] in "aeiou" else "A "
+    devices = " and ".join(_with_article(name) for name in finding.location.split(" and "))
     return {
         "severity": severity,
         "Severity": severity.capitalize(),
@@ -64,7 +69,7 @@ def _fields(finding: Finding) -> dict[str, str]:
         "apical": "apical " if finding.location == "apical" else "",
         "Shape": "Wedge-shaped" if finding.values.get("wedge") else "Linear",
         "device": finding.location,
-        "Device": (article + device) if finding.location != "sternotomy wires" else "Sternotomy wires",
+        "Device": devices[0].upper() + devices[1:],
     }
 
 
@@ -107,7 +112,7 @@ def _concluded(generator: np.random.Generator, finding: Finding, hedged: bool, c
     return text
 
 
-def _absent(generator: np.random.Generator, present: set[str]) -> list[Sentence]:
+def _absent(generator: np.random.Generator, present: set[str], lift: float) -> list[Sentence]:
     sentences = []
     skip: set[str] = set()
     if not present & {"effusion", "pneumothorax"} and generator.random() < 0.45:
@@ -119,7 +124,7 @@ def _absent(generator: np.random.Generator, present: set[str]) -> list[Sentence]
         text = _pick(generator, options)
         if "clear" in text and present & {"atelectasis", "edema", "nodule"}:
             text = options[0]
-        if "volumes are preserved" in text and present & {"effusion", "pneumothorax"}:
+        if "volumes are preserved" in text and (lift > 1.0 or present & {"effusion", "pneumothorax"}):
             text = options[0]
         sentences.append(Sentence(text, ()))
     return sentences
@@ -210,8 +215,9 @@ def write_report(seed: int, patient: int, number: int, study: Study, boxes: tupl
         if before.kind not in present and before.kind != "devices" and generator.random() < MENTION_TREND:
             topic = phrases.TOPICS[before.kind]
             positive.append(Sentence(_pick(generator, phrases.TREND["resolved"]).format(topic=topic), ()))
-    negative = _absent(generator, present)
-    beside = _beside_the_point(generator, draw_patient(seed, patient), study.acquisition.lift, present)
+    lift = study.acquisition.lift
+    negative = _absent(generator, present, lift)
+    beside = _beside_the_point(generator, draw_patient(seed, patient), lift, present)
     generator.shuffle(negative)
     sentences = positive + negative + beside if generator.random() < 0.7 else negative + positive + beside
     if not sentences:

@@ -27,7 +27,7 @@ CAPTIONS = {
     "collapse": (
         (
             "Collapse diagnostics of {run}: spread and number of dimensions in use of the embeddings of one "
-            "held-out batch; n = {count}. Below a mean standard deviation of {alarm} a dimension the "
+            "held-out batch. Below a mean standard deviation of {alarm} a dimension the "
             "embedding has shrunk to a point (alarm). No interval: one batch, one training run."
         ),
         "Standard deviation and effective rank of the embeddings of {run} over the steps",

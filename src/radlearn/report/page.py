@@ -25,11 +25,13 @@ import polars as pl
 from omegaconf import OmegaConf
 
 from radlearn.errors import ConfigurationError, DataError
+from radlearn.figures import collapse
 from radlearn.figures.base import write
 from radlearn.report import captions, comparison, export, pictures, scores
 from radlearn.report.run_folder import OPEN, RunFolder, read
 
 _HERE = Path(__file__).parent
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SECRET = re.compile(r"(^|_)(api_?key|access_key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
 
 
@@ -53,6 +55,7 @@ class About:
     headline: str
     tiles: Sequence[tuple[str, str, str]]
     training: Sequence[pictures.Picture]
+    collapsed: Mapping[str, int]
     roc: Sequence[pictures.Picture]
     maps: Sequence[pictures.Picture]
     cases: Sequence[pictures.Picture]
@@ -213,6 +216,9 @@ def _about(run: RunFolder, *, cases: bool) -> About:
         headline=_headline(run, last),
         tiles=_tiles(run),
         training=pictures.training(run),
+        collapsed=collapse.alarms(run.metrics)
+        if run.metrics is not None and "step" in run.metrics.columns
+        else {},
         roc=pictures.roc(run),
         maps=pictures.maps(run),
         cases=pictures.cases(run, allowed=cases),
@@ -317,13 +323,12 @@ def _decimal(value: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """A count with thousands separators, a huge one as a power of ten, a dash for what is not known."""
+    """A count with thousands separators, a measured one as a power of ten, a dash for what is not known."""
     if value is None or math.isnan(value):
         return "–"
-    return (
-        f"{value:.3g}"
-        if abs(value) >= 1e12
-        else f"{value:,.6g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-    )
+    if isinstance(value, int):
+        return f"{value:,}"
+    if abs(value) < 1e6:
+        return f"{value:,.6g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"

@@ -81,11 +81,10 @@ def training(run: RunFolder) -> list[Picture]:
     rows = _marked(run.metrics, synthetic=_trained_on_synthetic(run))
     steps = base.count(rows.height, "logged step")
     pictures = [_picture(learning_curves, rows, run.name, "", {"count": steps})]
-    if collapse.NEEDS[1] in rows.columns:
+    if collapse.measured(rows):
         width = run.config.get("embed_dim")
         options = {"width": width if isinstance(width, int) else None}
-        probes = base.count(rows[collapse.NEEDS[1]].drop_nulls().len(), "probe")
-        words = {"count": probes, "alarm": f"{collapse.ALARM_STD:g}"}
+        words = {"alarm": f"{collapse.ALARM_STD:g}"}
         pictures.append(_picture(collapse, rows, run.name, "", words, options))
     return pictures
 

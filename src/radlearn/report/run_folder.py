@@ -41,6 +41,7 @@ class RunFolder:
         metrics: one row a logged step, or None.
         results: rows of `records.Result`, perhaps none; null where a number is not known or not finite.
         predictions, embeddings, cases: file stem -> file; read one at a time, as they are large.
+        versions: file stem of predictions -> fingerprint of the data they were made on, empty if not known.
     """
 
     path: Path
@@ -52,22 +53,43 @@ class RunFolder:
     predictions: Mapping[str, Path]
     embeddings: Mapping[str, Path]
     cases: Mapping[str, Path]
+    versions: Mapping[str, str]
 
     def access(self, data: str) -> str:
-        """`open`, `synthetic` or `credentialed` for a data set, by its name or its part of a file name.
+        """`open`, `synthetic` or `credentialed` for a data set, by its name or by its part of a file name.
 
-        What is not known to be free is credentialed.
+        An evaluation set may have a name of its own in the files, so the version of the data that was scored
+        under the name decides before the name does. What is not known to be free is credentialed.
         """
-        if self.card is not None and file_part(data) == file_part(self.card.name):
-            return self.card.access if self.card.access in OPEN else "credentialed"
-        same = [file_part(str(name)) == file_part(data) for name in self.results["data"]]
-        marks = self.results.filter(pl.Series(same, dtype=pl.Boolean))["synthetic"]
-        return "synthetic" if marks.len() and bool(marks.all()) else "credentialed"
+        versions = {
+            version for stem, version in self.versions.items() if _parts(stem)[1] == file_part(data)
+        } - {""}
+        named = [file_part(str(name)) == file_part(data) for name in self.results["data"]]
+        rows = self.results.filter(
+            pl.Series(named, dtype=pl.Boolean) | self.results["data_hash"].is_in(versions)
+        )
+        versions |= set(rows["data_hash"]) - {""}
+        if self.card is not None:
+            of_card = (
+                versions == {self.card.fingerprint}
+                if versions
+                else file_part(data) == file_part(self.card.name)
+            )
+            if of_card:
+                return self.card.access if self.card.access in OPEN else "credentialed"
+        return "synthetic" if rows.height and bool(rows["synthetic"].all()) else "credentialed"
 
     def predictions_of(self, task: str, data: str, split: str, variant: str = "") -> Path | None:
-        """The file of predictions behind some results, if there is one."""
-        parts = [task, data, "" if split == "test" else split, variant]
-        return self.predictions.get("-".join(file_part(part) for part in parts if part))
+        """The file of predictions behind some results, by the name of the data or by its version."""
+        rest = [file_part(part) for part in ("" if split == "test" else split, variant) if part]
+        rows = self.results.filter(
+            (pl.col("task") == task) & (pl.col("data") == data) & (pl.col("split") == split)
+        )
+        scored = set(rows["data_hash"]) - {""}
+        fitting = [stem for stem in self.predictions if _parts(stem)[::2] == (file_part(task), rest)]
+        named = [stem for stem in fitting if _parts(stem)[1] == file_part(data)]
+        found = named or [stem for stem in fitting if self.versions.get(stem) in scored]
+        return self.predictions[found[0]] if found else None
 
     @property
     def synthetic(self) -> bool:
@@ -94,6 +116,7 @@ def read(path: Path) -> RunFolder:
     config = _config(path / CONFIG)
     results = _results(path / RESULTS)
     name = config.get("run_name") or (results["run"][0] if results.height else None) or path.resolve().name
+    predictions = _files(path / "predictions")
     return RunFolder(
         path=path,
         name=str(name),
@@ -101,9 +124,10 @@ def read(path: Path) -> RunFolder:
         card=_card(path / CARD),
         metrics=table(path / METRICS) if (path / METRICS).is_file() else None,
         results=results,
-        predictions=_files(path / "predictions"),
+        predictions=predictions,
         embeddings=_files(path / "embeddings"),
         cases=_files(path / "cases"),
+        versions={stem: _version(file) for stem, file in predictions.items()},
     )
 
 
@@ -122,6 +146,20 @@ def table(path: Path) -> pl.DataFrame:
 def file_part(name: str) -> str:
     """A name as `results.write_predictions` writes it into a file name."""
     return "".join(letter if letter.isalnum() or letter in "._=" else "_" for letter in name)
+
+
+def _parts(stem: str) -> tuple[str, str, list[str]]:
+    """Task, data set and the rest of a file of predictions; no part holds a hyphen."""
+    task, *others = stem.split("-")
+    return task, others[0] if others else "", others[1:]
+
+
+def _version(path: Path) -> str:
+    """Fingerprint of the data behind predictions; empty for a file of another kind, by a plug-in."""
+    try:
+        return results_table.read_predictions(path).data_hash
+    except DataError:
+        return ""
 
 
 def _files(folder: Path) -> dict[str, Path]:

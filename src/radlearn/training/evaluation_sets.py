@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from radlearn.data.prompts import default_prompts
 from radlearn.datasets import Dataset, open_dataset
@@ -22,7 +23,8 @@ def evaluation_sets(config: Mapping[str, Any], data: Dataset, text: TextSide | N
         return []
     entries = [entry for entry in config["evals"] if entry.get("enabled", True)]
     if not entries and len(data.split("validate")) and data.card.label_names:
-        return [zero_shot_probe(data.card.name, data, data.split("validate")[:_MAX_ROWS], text)]
+        rows = data.split("validate")[:_MAX_ROWS]
+        return [zero_shot_probe(data.card.name, data, rows, text, column=config["text"]["column"])]
     probes = []
     for entry in entries:
         other = open_dataset(evaluation_data(entry), config["paths"])
@@ -38,21 +40,34 @@ def evaluation_data(entry: Mapping[str, Any]) -> dict[str, Any]:
     settings = {key: value for key, value in entry.items() if key not in known}
     name = entry.get("data", "table")
     if name == "table":
-        settings |= {"test_manifest": entry["manifest"], "require_text": False}
+        settings |= {"test_manifest": entry["manifest"], "title": entry["name"], "require_text": False}
     return {"name": name, **settings}
 
 
 def zero_shot_probe(
-    name: str, data: Dataset, rows: np.ndarray, text: TextSide, entry: Mapping[str, Any] | None = None
+    name: str,
+    data: Dataset,
+    rows: np.ndarray,
+    text: TextSide,
+    entry: Mapping[str, Any] | None = None,
+    column: str = "impression",
 ) -> ZeroShotProbe:
     """A zero-shot evaluation set of these rows, prompts encoded.
 
-    Prompts come from the entry, else from the data set, else the general defaults.
+    Args:
+        name: of the set.
+        data: the data set.
+        rows: which of its rows.
+        text: the frozen text side.
+        entry: of `evals`; its prompts come first, then the data set's own, then the general defaults.
+        column: the reports' text, for held-out diagnostics.
     """
     names = data.card.label_names
     if not names:
         raise ConfigurationError(f"evaluation set '{name}' has no labels: set label_cols")
     positive, negative = prompts(data, entry or {})
+    every = [*positive, *negative]
+    features = text.features([p for several in every for p in several]).split([len(several) for several in every])
     labels = data.labels()[rows]
     return ZeroShotProbe(
         name=name,
@@ -60,10 +75,19 @@ def zero_shot_probe(
         rows=data.source_rows[rows],
         labels=np.where(labels == -1, np.nan, labels),
         label_names=names,
-        positive=[text.features(p) for p in positive],
-        negative=[text.features(p) for p in negative],
+        positive=features[: len(names)],
+        negative=features[len(names) :],
         in_macro=[n.lower() != "no finding" for n in names],
+        texts=_report_features(data, rows, column, text),
     )
+
+
+def _report_features(data: Dataset, rows: np.ndarray, column: str, text: TextSide) -> Tensor | None:
+    """Features of the cases' own reports, or None where a case has none."""
+    if column not in data.rows.columns:
+        return None
+    texts = data.rows[rows.tolist()][column].to_list()
+    return text.features(texts) if all(texts) and len(texts) > 1 else None
 
 
 def prompts(data: Dataset, entry: Mapping[str, Any]) -> tuple[list[list[str]], list[list[str]]]:

@@ -19,14 +19,14 @@ from radlearn import config as configuration
 from radlearn.data.dataset import StudyDataset, Texts
 from radlearn.data.loading import StepSampler, steps_per_epoch, training_loader
 from radlearn.data.splits import check_patients
-from radlearn.data.views import Views, ViewSpec, global_views, local_views
+from radlearn.data.views import Views, ViewSpec, global_views, local_views, require_pixels
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.objectives.base import Objective
 from radlearn.ranks import is_main_process
 from radlearn.terminal import quiet_libraries
 from radlearn.training import batch_size as batch_sizes
-from radlearn.training import checkpoint
+from radlearn.training import checkpoint, shortcuts
 from radlearn.training.bad_images import BadImages
 from radlearn.training.budget import budget
 from radlearn.training.evaluation_sets import evaluation_sets
@@ -37,7 +37,6 @@ from radlearn.training.module import Optimisation, RunModule
 from radlearn.training.optim import freeze
 from radlearn.training.probes import Alarms, Probes
 from radlearn.training.progress import ProgressLine
-from radlearn.training.shortcuts import shorten
 from radlearn.training.text import TextSide, open_text, training_texts
 from radlearn.training.trackers import open_trackers
 
@@ -70,7 +69,7 @@ def pretrain(config: dict[str, Any]) -> Run:
         RadlearnError: with what was wanted, what came and what to do.
     """
     started = time.monotonic()
-    config = shorten(config)
+    config = shortcuts.apply(config)
     run = Path(config["output_dir"])
     found = _checkpoint_to_resume(run, config)
     if found is not None:
@@ -82,7 +81,9 @@ def pretrain(config: dict[str, Any]) -> Run:
             return Run(run, found.step, time.monotonic() - started)
 
     torch.manual_seed(config["seed"])
-    data = open_dataset(config["data"], config["paths"], num_workers=config["num_workers"])
+    data = open_dataset(
+        config["data"], config["paths"], num_workers=config["num_workers"], smoke=config["smoke"]
+    )
     check_patients(data.rows)
     text = None
     if config["text"].get("model") is not None:
@@ -178,7 +179,7 @@ def _training_data(
     )
 
 
-def _views(config: Mapping[str, Any], short_side: int | None) -> Views:
+def _views(config: Mapping[str, Any], short_side: int) -> Views:
     specs = [
         _spec(global_views(config["global_crops_number"], config["global_size"]), config["views"]["global"])
     ]
@@ -186,6 +187,8 @@ def _views(config: Mapping[str, Any], short_side: int | None) -> Views:
         specs.append(
             _spec(local_views(config["local_crops_number"], config["local_size"]), config["views"]["local"])
         )
+    for spec in specs:
+        require_pixels(spec.size, short_side)
     return Views(specs, seed=config["seed"])
 
 

@@ -40,6 +40,7 @@ class ZeroShotProbe:
         label_names: L names.
         positive, negative: for each label the features (P, text_width) of its prompts.
         in_macro: which labels count in the macro mean.
+        texts: features (N, text_width) of the cases' own reports, for held-out diagnostics, or None.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ZeroShotProbe:
     positive: Sequence[Tensor]
     negative: Sequence[Tensor]
     in_macro: Sequence[bool] | None = None
+    texts: Tensor | None = None
 
     def scores(self, objective: Objective, images: Tensor, score: str = "cosine") -> np.ndarray:
         """(n, L) scores of image embeddings (n, D)."""
@@ -143,6 +145,7 @@ class Probes(L.Callback):
         image, text = tensors["image"][:, :_MAX_ROWS], tensors["text"][:_MAX_ROWS]
         local = image[self.num_global :] if image.shape[0] > self.num_global else None
         report = embedding_report(image[: self.num_global], text, local)
+        report |= module.objective.diagnose({"image": image, "text": text}, module.step)
         self.table.add(module.step, {f"diagnostics/{key}": value for key, value in report.items()})
         for message in self.alarms.read(module.step, report):
             logger.warning(message)
@@ -170,9 +173,22 @@ class Probes(L.Callback):
                 f"eval/{case.name}/{n}_auc": float(v) for n, v in zip(case.label_names, values, strict=True)
             }
             self.table.add(module.step, numbers | {f"eval/{case.name}/macro_auc": mean})
+            if case.texts is not None:
+                self._diagnose_held_out(module, case, images, positions)
         if macros:
             self.macro_auc = float(np.mean(macros))
             self.table.add(module.step, {"eval/macro_auc": self.macro_auc})
+
+    def _diagnose_held_out(
+        self, module: RunModule, case: ZeroShotProbe, images: Tensor, positions: np.ndarray
+    ) -> None:
+        """The same diagnostics on cases that training never sees."""
+        assert case.texts is not None
+        features = case.texts[torch.from_numpy(positions)].to(next(module.objective.parameters()).device)
+        with evaluating(module.objective):
+            texts = module.objective.embed_text(features).float().cpu()
+        report = embedding_report(images[None, :_MAX_ROWS], texts[:_MAX_ROWS].clone())
+        self.table.add(module.step, {f"held_out/{case.name}/{key}": value for key, value in report.items()})
 
 
 def _join(images: Tensor, positions: np.ndarray) -> tuple[Tensor, np.ndarray]:

@@ -1,4 +1,4 @@
-"""`fast` and `smoke`: the same run, short."""
+"""Single keys that stand for several: `fast` and `smoke` make a run short, `legacy` makes it the release's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ FAST_STEPS = 200
 SMOKE_STEPS = 2
 
 
-def shorten(config: dict[str, Any]) -> dict[str, Any]:
+def apply(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with `legacy`, `fast` and `smoke` written out."""
+    return _shorten(_as_released(config))
+
+
+def _as_released(config: dict[str, Any]) -> dict[str, Any]:
+    """`legacy`: mirror half of the views, as the release does, although reports tell left from right."""
+    if not config["legacy"]:
+        return config
+    views = {group: {"flip": 0.5, **settings} for group, settings in config["views"].items()}
+    return {**config, "views": views}
+
+
+def _shorten(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with the settings that `fast=true` and `smoke=true` stand for.
 
     `fast` takes at most 200 steps; the warm-up is at most a tenth of them. `smoke` takes two steps of at most four
@@ -28,6 +41,5 @@ def shorten(config: dict[str, Any]) -> dict[str, Any]:
             "num_workers": 0,
             "metrics_every_n_steps": 1,
             "evals": [],
-            "data": {**config["data"], "smoke": True},
         }
     return config

@@ -1,0 +1,91 @@
+"""A killed run ends as an uninterrupted one, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from radlearn.training import checkpoint
+from radlearn.training.pretrain import pretrain
+
+# The child trains with the given configuration and kills itself within a step.
+_CHILD = """
+import json, os, signal, sys
+from radlearn.training.module import RunModule
+from radlearn.training.pretrain import pretrain
+
+config, step = json.load(open(sys.argv[1])), int(sys.argv[2])
+taken = RunModule.optimizer_step
+
+
+def die(module, *args, **kwargs):
+    taken(module, *args, **kwargs)
+    if module.step == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+RunModule.optimizer_step = die
+pretrain(config)
+"""
+# Six steps an epoch; warm-up runs to step 9; saved at 4, 8, 12: killed within the second epoch, and not at a save.
+_STEPS, _SAVE = 12, 4
+_SETTINGS = [f"max_steps={_STEPS}", f"save_every_n_steps={_SAVE}", "warmup_steps=9", "num_workers=2", "keep_last=9"]
+
+
+def test_kill_and_resume_equals_an_uninterrupted_run(configure, tmp_path):
+    whole = pretrain(configure(*_SETTINGS, run="whole"))
+    config = configure(*_SETTINGS, run="killed")
+    step = random.choice([5, 7, 9, 10, 11])
+    (tmp_path / "config.json").write_text(json.dumps(config, default=str))
+    command = [sys.executable, "-c", _CHILD, str(tmp_path / "config.json"), str(step)]
+    child = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+
+    run = Path(config["output_dir"])
+    reached = checkpoint.load(run).step
+    assert reached == step // _SAVE * _SAVE < step
+    resumed = pretrain(config)
+    first, second = checkpoint.load(whole.folder), checkpoint.load(resumed.folder)
+    assert first.step == second.step == _STEPS
+    for key, value in first.weights.items():
+        assert torch.equal(value, second.weights[key]), (key, step)
+    assert _flat(first.state()["optimizer"]) == _flat(second.state()["optimizer"])
+
+    metrics = [pl.read_parquet(r.folder / "metrics.parquet") for r in (whole, resumed)]
+    assert all(table["step"].to_list() == list(range(1, _STEPS + 1)) for table in metrics)
+    same = [c for c in metrics[0].columns if c not in ("images_per_second", "data_wait")]
+    assert metrics[0].select(same).equals(metrics[1].select(same))
+
+
+def _flat(value):
+    """Nested state with tensors as bytes, so that equality is equality of bits."""
+    if isinstance(value, torch.Tensor):
+        return value.contiguous().numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: _flat(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_flat(item) for item in value]
+    return value
+
+
+def test_leftovers_of_a_killed_save_are_ignored_and_removed(configure):
+    run = pretrain(configure("max_steps=2"))
+    leftover = run.folder / "checkpoints" / ".step-00000009.123"
+    leftover.mkdir()
+    (leftover / "weights.safetensors").write_bytes(b"half")
+    assert checkpoint.load(run.folder).step == 2
+    checkpoint.prune(run.folder, keep_last=2, best=None)
+    assert not leftover.exists()
+
+
+def test_last_checkpoints_and_the_best_are_kept(configure):
+    run = pretrain(configure("max_steps=6", "save_every_n_steps=1", "keep_last=2"))
+    assert [p.name for p in checkpoint.saved(run.folder)] == ["step-00000005", "step-00000006"]
