@@ -18,7 +18,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 class TwoRanks:
     """Two processes joined by gloo, started when first used and kept for the whole session.
 
-    `pool("module:function", key=value)` calls function(rank, key=value) on both and returns [result 0, result 1].
+    `pool("module:function", key=value)` calls function(rank, key=value) on both and returns [result 0, result
+    1].
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +33,9 @@ class TwoRanks:
         answers = []
         for process, pipe in self._ranks:
             if not pipe.poll(120):
-                raise TimeoutError(f"rank {process.name} has not answered: a collective waits for the other rank")
+                raise TimeoutError(
+                    f"rank {process.name} has not answered: a collective waits for the other rank"
+                )
             answers.append(pipe.recv())
         for kind, value in answers:
             if kind == "error":

@@ -23,11 +23,28 @@ def folders(tmp_path_factory):
 def run(folders):
     """A run whose learning rate is next to nothing: an untrained network with everything a run has."""
     settings = [
-        "data=phantom_cxr", "data.num_train=16", "data.num_validate=4", "data.num_test=150", "data.image_size=32",
-        "data.num_workers=1", "data.size=32", "encoder=small_cnn", "encoder.image_size=32", "text.model=hashed",
-        "batch_size=8", "max_steps=1", "lr=1e-12", "eta_min=0", "precision=32-true", "accelerator=cpu",
-        "num_workers=0", "global_crops_number=1", "global_size=32", "local_crops_number=0", "run_name=untrained",
-    ]  # fmt: skip
+        "data=phantom_cxr",
+        "data.num_train=16",
+        "data.num_validate=4",
+        "data.num_test=150",
+        "data.image_size=32",
+        "data.num_workers=1",
+        "data.size=32",
+        "encoder=small_cnn",
+        "encoder.image_size=32",
+        "text.model=hashed",
+        "batch_size=8",
+        "max_steps=1",
+        "lr=1e-12",
+        "eta_min=0",
+        "precision=32-true",
+        "accelerator=cpu",
+        "num_workers=0",
+        "global_crops_number=1",
+        "global_size=32",
+        "local_crops_number=0",
+        "run_name=untrained",
+    ]
     return pretrain(composition.compose("pretrain", [*settings, *folders]))
 
 
@@ -78,7 +95,11 @@ def test_prompts_of_the_command_line_replace_the_data_set_s(run, folders):
     negative = "[" + ",".join("[normal,clear]" for _ in range(8)) + "]"
     rows = evaluate(
         configuration(
-            folders, "run=untrained", f"positive_prompts={prompts}", f"negative_prompts={negative}", "num_bootstrap=10"
+            folders,
+            "run=untrained",
+            f"positive_prompts={prompts}",
+            f"negative_prompts={negative}",
+            "num_bootstrap=10",
         )
     )
     assert rows

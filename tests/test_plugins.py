@@ -1,4 +1,6 @@
-"""A toy objective, encoder, manifest, task and figure, one file each: found and contract-tested by themselves."""
+"""A toy objective, encoder, manifest, task and figure, one file each: found and contract-tested by
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +59,7 @@ import cv2
 import numpy as np
 import polars as pl
 
+from radlearn.errors import DataError
 from radlearn.manifests.base import Manifest
 from radlearn.manifests.checks import finish
 from radlearn.records import Card
@@ -69,17 +72,28 @@ class ToyManifest(Manifest):
                 label_names=("bright",), split_rule="patient number")
 
     def read(self, root, progress=None):
+        if not (root / "0.png").exists():
+            raise DataError(f"no squares in {root}")
         rows = [
             {"image_id": f"i{i}", "patient_id": f"p{i // 2}", "study_id": f"s{i}",
-             "split": "train" if i < 24 else "validate" if i < 32 else "test", "view": "PA", "path": f"{i}.png",
-             "height": 40, "width": 40, "impression": "bright" if i % 2 else "dark", "bright": float(i % 2)}
+             "split": "train" if i < 24 else "validate" if i < 32 else "test", "view": "PA",
+             "path": f"{i}.png", "height": 40, "width": 40, "impression": "bright" if i % 2 else "dark",
+             "bright": float(i % 2)}
             for i in range(40)
         ]
-        table = pl.DataFrame(rows).with_columns(pl.col("height", "width").cast(pl.Int32), pl.col("bright").cast(pl.Float32))
-        return finish(table, [], self.card, root)
+        table = pl.DataFrame(rows).with_columns(pl.col("height", "width").cast(pl.Int32))
+        return finish(table.with_columns(pl.col("bright").cast(pl.Float32)), [], self.card, root)
 
     @classmethod
     def fake(cls, root):
+        """Forty squares.
+
+        - two images a patient
+        - one study an image
+        - bright and dark take turns
+        - a ramp of grey over each
+        - no report but its impression
+        """
         for i in range(40):
             pixels = np.full((40, 40), 60 + 120 * (i % 2), np.uint8)
             cv2.imwrite(str(root / f"{i}.png"), pixels + np.arange(40, dtype=np.uint8))
@@ -113,18 +127,19 @@ from radlearn.figures import base
 NEEDS = ("step", "loss")
 
 
-def draw(table):
+def draw(table, *, title=""):
     base.require(table, NEEDS, "toy_figure")
     with base.style():
-        figure = base.new_figure(4, 3, "Loss")
+        figure = base.new_figure(4, 3, title)
         axes = figure.add_subplot()
         axes.plot(table["step"], table["loss"])
-        axes.set(xlabel="optimiser step", ylabel=f"loss (n = {table.height} steps)")
+        axes.set(xlabel="optimiser step", ylabel="loss")
+        base.footer(figure, f"n = {table.height} steps", synthetic=base.is_synthetic(table))
     return figure
 
 
 def fake():
-    return pl.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5]})
+    return pl.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "synthetic": [True] * 3})
 ''',
 }
 NAMES = [Path(name).stem for name in FILES]
@@ -154,11 +169,19 @@ def test_they_are_listed_beside_the_package_s_own(plugins):
 def test_each_is_contract_tested_by_itself(plugins):
     contracts = Path(__file__).parent / "contracts"
     expression = " or ".join(name for name in NAMES)
-    out = run(plugins, sys.executable, "-m", "pytest", str(contracts), "-k", expression, "-q", "-p", "no:cacheprovider")
-    collected = run(
-        plugins, sys.executable, "-m", "pytest", str(contracts), "-k", expression, "--collect-only", "-q",
-        "-p", "no:cacheprovider",
-    )  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(contracts),
+        "-k",
+        expression,
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
+    out = run(plugins, *command)
+    collected = run(plugins, *command, "--collect-only")
     for name in NAMES:
         assert any(f"[{name}" in line or f"{name}]" in line for line in collected.splitlines()), name
     assert " passed" in out
@@ -173,11 +196,11 @@ from pathlib import Path
 from radlearn import registry
 registry.find("manifests", "toy_manifest").fake(Path({str(release)!r}))
 keys = dict(paths={{"runs": {str(tmp_path / "runs")!r}, "cache": {str(tmp_path / "cache")!r}}})
-rl.pretrain("method.name=toy_objective", "encoder.name=toy_encoder", "~encoder.arch", "data.name=toy_manifest",
-    f"data.root={release}", "text.model=hashed", "batch_size=4", "max_steps=2", "global_size=32", "local_size=16",
-    "embed_dim=8", "predictor_width=8", "num_workers=0", "accelerator=cpu", "precision=32-true", "run_name=toy",
-    "warmup_steps=0", **keys)
-rows = rl.evaluate("run=toy", "task.name=toy_task", "num_workers=0", "num_bootstrap=10", "device=cpu", **keys)
+rl.pretrain("method=toy_objective", "encoder=toy_encoder", "data=toy_manifest", "data.root={release}",
+    "text.model=hashed", "batch_size=4", "max_steps=2", "global_size=32", "local_size=16",
+    "embed_dim=8", "predictor_width=8", "num_workers=0", "accelerator=cpu", "precision=32-true",
+    "run_name=toy", "warmup_steps=0", **keys)
+rows = rl.evaluate("run=toy", "task=toy_task", "num_workers=0", "num_bootstrap=10", "device=cpu", **keys)
 print(len(rows), "results")
 """
     assert "results" in run(plugins, sys.executable, "-c", code)

@@ -23,6 +23,7 @@ def test_gather_joins_unequal_rows_in_order_with_gradient(two_ranks):
     for answer in (first, second):
         assert torch.equal(answer["whole"], expected)
         assert answer["counts"] == [5, 3]
-    # Both ranks compute the same loss, so each row's gradient is twice its weight: the mean over ranks restores it.
+    # Both ranks compute the same loss, so each row's gradient is twice its weight: the mean over ranks
+    # restores it.
     gradients = torch.cat([first["gradient"], second["gradient"]]).squeeze()
     assert torch.equal(gradients, 2 * torch.arange(8.0))

@@ -1,4 +1,6 @@
-"""Full-size input: 2500 x 3050 JPEG files in MIMIC-CXR-JPG's layout, ViT-S multi-crop, from prepare to zero-shot."""
+"""Full-size input: 2500 x 3050 JPEG files in MIMIC-CXR-JPG's layout, ViT-S multi-crop, from prepare to zero-
+shot.
+"""
 
 from __future__ import annotations
 
@@ -43,16 +45,15 @@ def test_the_published_command_runs_from_prepare_to_zero_shot(release, tmp_path)
     table = release.parent / "train.csv"
     folders = [f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}"]
     data = [f"data.train_manifest={table}", f"data.image_root={release}", "data.label_cols=[Effusion,Edema]"]
-    small = ["model=small", "text.model=minilm", "run_name=nova_vits", "batch_size=4", "max_steps=2", "num_workers=0"]
+    small = ["model=small", "text.model=minilm", "run_name=nova_vits", "batch_size=4", "max_steps=2"]
 
     def radlearn(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "radlearn", *words, *folders], capture_output=True, text=True, env=os.environ
-        )
+        command = [sys.executable, "-m", "radlearn", *words, "num_workers=0", *folders]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    radlearn("prepare", "data=table", *data, "num_workers=0")
+    radlearn("prepare", "data=table", *data)
     (folder,) = [path.parent for path in (tmp_path / "cache").rglob("images-00000.arrow")]
     assert len(pl.read_parquet(folder / "manifest.parquet")) == NUM_IMAGES
     said = radlearn("pretrain", *data, *small)
@@ -62,4 +63,4 @@ def test_the_published_command_runs_from_prepare_to_zero_shot(release, tmp_path)
         f"evals=[{{name: test, manifest: {table}, image_root: {release}, label_cols: [Effusion, Edema], "
         "positive_prompts: [effusion, edema], negative_prompts: [no effusion, no edema]}]"
     )
-    assert "macro" in radlearn("evaluate", "run=nova_vits", "num_workers=0", "num_bootstrap=20", evals)
+    assert "macro" in radlearn("evaluate", "run=nova_vits", "num_bootstrap=20", evals)

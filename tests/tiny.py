@@ -33,7 +33,7 @@ def batch(num_studies: int = 8, *, seed: int = 0, local: bool = True) -> Batch:
         groups.append(random.integers(0, 256, (1, num_studies, 1, 16, 16), dtype=np.uint8))
     text_id = torch.from_numpy(random.integers(0, max(num_studies - 2, 1), num_studies))
     features = torch.from_numpy(random.standard_normal((num_studies, TEXT_WIDTH)).astype(np.float32))
-    labels = random.choice([0.0, 1.0, -1.0, np.nan], (num_studies, 5), p=[0.5, 0.3, 0.1, 0.1]).astype(np.float32)
+    labels = random.choice([0, 1, -1, np.nan], (num_studies, 5), p=[0.5, 0.3, 0.1, 0.1]).astype(np.float32)
     return Batch(
         views=tuple(torch.from_numpy(group) for group in groups),
         index=torch.arange(num_studies),

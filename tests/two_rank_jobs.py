@@ -13,7 +13,9 @@ SHARES = (slice(0, 5), slice(5, 8))
 
 
 def objective_gradients(rank: int, name: str, arguments: dict, step: int) -> dict:
-    """Loss and averaged parameter gradients of an objective on this rank's share, as data-parallel training has them."""
+    """Loss and averaged parameter gradients of an objective on this rank's share, as data-parallel training
+    has them.
+    """
     objective = tiny.objective(name, **arguments)
     objective.train()
     wrapped = DistributedDataParallel(objective)

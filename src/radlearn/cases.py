@@ -29,7 +29,8 @@ _SCHEMA: dict[str, Any] = {
 
 
 def write(run: Path, name: str, data: Dataset, positions: np.ndarray) -> Path:
-    """Write `cases/<name>.parquet` of a run: for each label the first case that has it, then the first others.
+    """Write `cases/<name>.parquet` of a run: for each label the first case that has it, then the first
+    others.
 
     Args:
         run: the run's folder.
@@ -50,7 +51,9 @@ def write(run: Path, name: str, data: Dataset, positions: np.ndarray) -> Path:
 
 
 def choose(labels: np.ndarray, count: int) -> list[int]:
-    """Rows of labels (N, L): the first with each label, rows with the fewest labels first, then rows in order."""
+    """Rows of labels (N, L): the first with each label, rows with the fewest labels first, then rows in
+    order.
+    """
     num_positive = np.nansum(labels == 1, axis=1)
     chosen: list[int] = []
     for column in labels.T:

@@ -1,4 +1,4 @@
-"""A data set ready for use: prepared if it was, generated if it can be, read from its plain files otherwise."""
+"""A data set ready for use: prepared if it was, generated if it can be, otherwise read from plain files."""
 
 from __future__ import annotations
 

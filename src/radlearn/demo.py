@@ -63,12 +63,15 @@ def evaluation_settings(config: dict[str, Any], run: Path, task: str) -> dict[st
 
 
 def _print(rows: list[Result], page: Path) -> None:
-    """One line a finding: zero-shot AUC with its interval, beside the other negative prompt and the pixel probe."""
+    """One line a finding: zero-shot AUC with its interval, beside the other negative prompt and the pixel
+    probe.
+    """
     from rich.console import Console
     from rich.table import Table
 
     auc = {(r.task, r.variant, r.label): r for r in rows if r.metric == "auc"}
-    labels = list(dict.fromkeys(label for task, variant, label in auc if (task, variant) == ("zero_shot", "")))
+    headline = ("zero_shot", "")
+    labels = list(dict.fromkeys(label for task, variant, label in auc if (task, variant) == headline))
     first = auc["zero_shot", "", labels[0]]
     columns = {
         "zero-shot AUC": ("zero_shot", ""),
@@ -76,7 +79,8 @@ def _print(rows: list[Result], page: Path) -> None:
         "16x16-pixel probe (supervised)": ("pixel_probe", ""),
     }
     table = Table(
-        title=f"{first.method} on SYNTHETIC radiographs: {first.num_cases} test images, {first.num_patients} patients",
+        title=f"{first.method} on SYNTHETIC radiographs: {first.num_cases} test images of "
+        f"{first.num_patients} patients",
         caption=f"text model {first.text_model}; 95 % intervals, patients resampled; chance 0.5",
     )
     table.add_column("finding")
@@ -92,7 +96,8 @@ def _print(rows: list[Result], page: Path) -> None:
             found = auc.get((*key, label))
             interval = f" [{found.low:.3f}, {found.high:.3f}]" if found and key == ("zero_shot", "") else ""
             cells.append("" if found is None else f"{found.value:.3f}{interval}")
-        table.add_row(label.replace("_", " "), "" if row.num_positive is None else str(row.num_positive), *cells)
+        positives = "" if row.num_positive is None else str(row.num_positive)
+        table.add_row(label.replace("_", " "), positives, *cells)
     console = Console()
     console.print(table)
     console.print(f"page: {page}", soft_wrap=True)

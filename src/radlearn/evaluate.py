@@ -14,8 +14,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from radlearn import config as configuration
 from radlearn import cases, registry, results
+from radlearn import config as configuration
 from radlearn.data.views import EvaluationView
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.errors import ConfigurationError, DataError
@@ -196,7 +196,7 @@ def _prompts(subject: Subject, data: Dataset, entry: Mapping[str, Any]) -> dict[
 
     def embed(side: Sequence[Sequence[str]]) -> list[Tensor]:
         flat = subject.model.embed_text([text for texts in side for text in texts])
-        return list(flat.split([len(texts) for texts in side]))
+        return list(torch.split(flat, [len(texts) for texts in side]))
 
     variants = {"": Prompts(embed(positive), embed(negative))}
     if no_x != [[text.lower() for text in texts] for texts in negative]:

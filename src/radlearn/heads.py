@@ -29,7 +29,8 @@ def mlp(width: int, hidden: int, out: int, *, depth: int, activation: str = "gel
 
 
 class Standardise(nn.Module):
-    """Subtract the mean and divide by the standard deviation of each dimension, fitted once on the training texts.
+    """Subtract the mean and divide by the standard deviation of each dimension, fitted once on the training
+    texts.
 
     Mean-pooled sentence embeddings share a large common component that hides topic. Fixed buffers, saved with
     the weights; the identity until it is fitted.
@@ -97,20 +98,21 @@ class TextHead(nn.Module):
 class _CrossRank(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the rows of all ranks; plain batch norm at world size 1, with the same state_dict keys.
 
-    `nn.SyncBatchNorm` refuses CPU tensors. Count, sum and square sum are reduced with gradient, so unequal shares
-    weigh by their rows.
+    `nn.SyncBatchNorm` refuses CPU tensors. Count, sum and square sum are reduced with gradient, so unequal
+    shares weigh by their rows.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(input)
-        self._check_input_dim(input)
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
         return self._across_ranks(input)
 
     def _across_ranks(self, x: Tensor) -> Tensor:
         reduced = [d for d in range(x.ndim) if d != 1]
         shape = [1, -1] + [1] * (x.ndim - 2)
-        # Shifted by the running mean, which all ranks share: the square sum then loses no digits to a large mean.
+        # Shifted by the running mean, which all ranks share: the square sum then loses no digits to a large
+        # mean.
         shift = self.running_mean.float().view(shape) if self.running_mean is not None else x.new_zeros(())
         centred = x.float() - shift
         count = centred.new_full((1,), x.numel() / x.shape[1])
@@ -158,18 +160,22 @@ _PLAIN: dict[type, type] = {
 def _with_activation(kind: type) -> type:
     """A cross-rank twin of timm's BatchNormAct2d and its like: norm, then its own drop and activation."""
 
-    class CrossRankAct(_CrossRank, kind):  # type: ignore[misc, valid-type]
+    class CrossRankAct(_CrossRank, kind):  # type: ignore[misc]
         def forward(self, x: Tensor) -> Tensor:
             if not self.training or world_size() == 1:
                 return kind.forward(self, x)  # type: ignore[attr-defined, no-any-return]
-            return self.act(self.drop(self._across_ranks(x)))  # type: ignore[no-any-return]
+            this: Any = self
+            activated: Tensor = this.act(this.drop(self._across_ranks(x)))
+            return activated
 
     CrossRankAct.__name__ = f"CrossRank{kind.__name__}"
     return CrossRankAct
 
 
 def cross_rank_batch_norm(module: nn.Module) -> nn.Module:
-    """Make every batch norm below `module` see all ranks; weights, buffers and state_dict keys stay as they are."""
+    """Make every batch norm below `module` see all ranks; weights, buffers and state_dict keys stay as they
+    are.
+    """
     for child in module.modules():
         kind: Any = type(child)
         if kind in _PLAIN:

@@ -1,9 +1,10 @@
 """Where the ranks of a distributed run meet: one autograd-aware sum, and what is built from it.
 
-The convention all objectives rely on: every rank computes the *same* loss of the whole batch from tensors that went
-through `sum_across_ranks` or `gather_rows`. The backward pass of the sum is again a sum over ranks, so each rank's
-gradient is world size times that of one process, and the mean that DistributedDataParallel takes over ranks makes the
-parameter gradient exactly that of one process with the whole batch, for unequal shares too.
+The convention all objectives rely on: every rank computes the *same* loss of the whole batch from tensors
+that went through `sum_across_ranks` or `gather_rows`. The backward pass of the sum is again a sum over ranks,
+so each rank's gradient is world size times that of one process, and the mean that DistributedDataParallel
+takes over ranks makes the parameter gradient exactly that of one process with the whole batch, for unequal
+shares too.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def sum_across_ranks(x: Tensor) -> Tensor:
     """Sum a tensor over ranks, with gradient; the tensor itself at world size 1."""
     if world_size() == 1:
         return x
-    return _SumAcrossRanks.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+    return _SumAcrossRanks.apply(x)  # type: ignore[no-any-return]
 
 
 def row_counts(count: int) -> list[int]:

@@ -1,6 +1,7 @@
 """What travels between the stages: frozen records, no behaviour, no heavy import.
 
-Shapes: B studies, V views of one size, C channels, H x W pixels, L tokens or labels, N local positions, D width.
+Shapes: B studies, V views of one size, C channels, H x W pixels, L tokens or labels, N local positions, D
+width.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Card:
         name: the manifest's name, `mimic_cxr`.
         source: where the release is obtained: an address or a sentence.
         licence: the licence or the data use agreement.
-        access: `open`, `credentialed` or `synthetic`. Only synthetic data may fall back to another text model,
-            and pages about credentialed data hold no pixels, ids or report text.
+        access: `open`, `credentialed` or `synthetic`. Only synthetic data may fall back to another text
+            model, and pages about credentialed data hold no pixels, ids or report text.
         release: the version of the release.
         label_names: the label columns of the manifest, in order.
         split_rule: whose split, with seed where it was drawn.
@@ -83,7 +84,9 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder returns: pooled (B, D), local (B, N, D) or None, levels (B, C, H, W) at strides 4 to 32."""
+    """What an encoder returns: pooled (B, D), local (B, N, D) or None, levels (B, C, H, W) at strides 4 to
+    32.
+    """
 
     pooled: Tensor
     local: Tensor | None = None
@@ -135,7 +138,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Output:
-    """What an objective returns: the loss to descend, detached scalars to log, detached tensors for diagnostics."""
+    """What an objective returns: the loss to descend, detached scalars to log, detached tensors for
+    diagnostics.
+    """
 
     loss: Tensor
     metrics: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Names find files: `find("objectives", "nova")` is the one class that `objectives/nova.py` defines.
 
-A plug-in comes from the package itself, from an installed package's entry point `radlearn.<kind>`, from a folder
-named in `RADLEARN_PLUGINS` with the same sub-folders, or as a dotted path `my_lab.methods.Mine`.
+A plug-in comes from the package itself, from an installed package's entry point `radlearn.<kind>`, from a
+folder named in `RADLEARN_PLUGINS` with the same sub-folders, or as a dotted path `my_lab.methods.Mine`.
 Nothing is imported before it is asked for, and `signature` reads a constructor without importing it.
 """
 
@@ -139,10 +139,12 @@ def _checked(kind: str, name: str, value: Any) -> Any:
 
 
 def signature(kind: str, name: str) -> dict[str, Any] | None:
-    """Keyword arguments of a plug-in's constructor -> default (`...` where it has none), read from its source.
+    """Keyword arguments of a plug-in's constructor -> default (`...` where it has none), read from its
+    source.
 
-    Reading the source rather than importing it keeps configuration errors instant. Returns None where the source is
-    not at hand (an entry point, a dotted path): such a class is imported and checked when it is built.
+    Reading the source rather than importing it keeps configuration errors instant. Returns None where the
+    source is not at hand (an entry point, a dotted path): such a class is imported and checked when it is
+    built.
     """
     path = _files(kind).get(name)
     if path is None:
@@ -169,7 +171,7 @@ def _descends(name: str, base: str, classes: dict[str, ast.ClassDef]) -> bool:
 
 
 def _arguments(name: str, classes: dict[str, ast.ClassDef]) -> dict[str, Any]:
-    """Keyword-only arguments of a class; where it takes ** or has no constructor, those of its bases as well."""
+    """Keyword-only arguments of a class, and of its bases where it takes ** or has no constructor."""
     node = classes.get(name)
     if node is None:
         return {}

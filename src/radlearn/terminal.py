@@ -7,7 +7,15 @@ import os
 import sys
 import warnings
 
-_CHATTY = ("lightning.pytorch", "lightning.fabric", "lightning", "timm", "transformers", "matplotlib", "huggingface_hub")
+_CHATTY = (
+    "lightning.pytorch",
+    "lightning.fabric",
+    "lightning",
+    "timm",
+    "transformers",
+    "matplotlib",
+    "huggingface_hub",
+)
 
 
 class _Message(logging.Handler):
@@ -20,7 +28,8 @@ class _Message(logging.Handler):
 
 def is_first_process() -> bool:
     """Whether the launcher calls this process the first one; true without a launcher."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(int(os.environ.get(name, 0)) == 0 for name in names)
 
 
 def set_up(*, speaks: bool = True) -> None:

@@ -21,7 +21,7 @@ def test_each_text_is_encoded_once_and_rows_come_in_order(tmp_path):
     cache = TextCache(tmp_path, encoder, batch_size=2)
     features = cache.encode(["bbb", "a", "bbb", "cc"])
     np.testing.assert_array_equal(features[:, 0], [3, 1, 3, 2])
-    assert sorted(sum(encoder.calls, [])) == ["a", "bbb", "cc"]
+    assert sorted(text for call in encoder.calls for text in call) == ["a", "bbb", "cc"]
 
 
 def test_a_second_process_encodes_only_what_is_new(tmp_path):

@@ -9,12 +9,27 @@ from radlearn.encoders import _text_model
 from radlearn.encoders.hf_text import HFText
 from radlearn.errors import ConfigurationError
 
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "No", "no", "effusion", "Effusion", "left", "edema", "."]
+VOCABULARY = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "No",
+    "no",
+    "effusion",
+    "Effusion",
+    "left",
+    "edema",
+    ".",
+]
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory) -> Path:
-    """A tiny random BERT in a local folder, without a tokenizer configuration, as Bio_ClinicalBERT's repository is."""
+    """A tiny random BERT in a local folder, without a tokenizer configuration, as Bio_ClinicalBERT's
+    repository is.
+    """
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("bert")
@@ -100,7 +115,8 @@ def test_auto_takes_minilm_where_no_clinical_model_is_cached_and_hashed_words_wi
 def test_minilm_knows_topics_and_hardly_side_or_negation():
     # Reference cosines to "large left pleural effusion", measured on the same weights with mean pooling.
     encoder = _text_model.build({"model": "minilm", "pooling": "mean", "max_length": 256, "lower_case": True})
-    texts = ["large left pleural effusion", "large right pleural effusion", "no pleural effusion", "cardiomegaly"]
+    effusions = ["large left pleural effusion", "large right pleural effusion", "no pleural effusion"]
+    texts = [*effusions, "cardiomegaly"]
     unit = torch.nn.functional.normalize(encoder.encode(texts), dim=-1)
     torch.testing.assert_close(unit[1:] @ unit[0], torch.tensor([0.976, 0.777, 0.231]), atol=1e-3, rtol=0)
     assert encoder.identity["sha256"] == _text_model.MINILM_SHA256

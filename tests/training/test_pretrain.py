@@ -35,7 +35,7 @@ def test_each_method_trains_and_leaves_a_whole_folder(method, configure):
 
 
 def test_the_live_objects_follow_the_published_recipe(configure, monkeypatch):
-    """NOVA's defaults, read back from the optimiser after steps were taken (reference settings, section 3.2)."""
+    """NOVA's published defaults, read back after steps were taken (reference settings, section 3.2)."""
     from radlearn.training.module import RunModule
 
     seen = []
@@ -189,7 +189,8 @@ def test_init_starts_from_another_run_and_names_file_and_hash(configure, caplog)
     logger = logging.getLogger("radlearn")
     logger.propagate = True
     with caplog.at_level(logging.INFO, logger="radlearn"):
-        config = configure("max_steps=1", "init=first", "freeze=[image_encoder]", "lr=1e-9", "eta_min=0", run="next")
+        settings = ["max_steps=1", "init=first", "freeze=[image_encoder]", "lr=1e-9", "eta_min=0"]
+        config = configure(*settings, run="next")
         second = pretrain(config)
     path = checkpoint.latest(first.folder) / "weights.safetensors"
     assert f"starts from {path} (sha256 {checkpoint.file_hash(path)})" in caplog.text

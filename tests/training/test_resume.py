@@ -35,9 +35,11 @@ def die(module, *args, **kwargs):
 RunModule.optimizer_step = die
 pretrain(config)
 """
-# Six steps an epoch; warm-up runs to step 9; saved at 4, 8, 12: killed within the second epoch, and not at a save.
+# Six steps an epoch; warm-up runs to step 9; saved at 4, 8, 12: killed within the second epoch, and not at a
+# save.
 _STEPS, _SAVE = 12, 4
-_SETTINGS = [f"max_steps={_STEPS}", f"save_every_n_steps={_SAVE}", "warmup_steps=9", "num_workers=2", "keep_last=9"]
+_SAVING = [f"max_steps={_STEPS}", f"save_every_n_steps={_SAVE}", "keep_last=9"]
+_SETTINGS = [*_SAVING, "warmup_steps=9", "num_workers=2"]
 
 
 def test_kill_and_resume_equals_an_uninterrupted_run(configure, tmp_path):

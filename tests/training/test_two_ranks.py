@@ -20,14 +20,39 @@ def test_two_devices_equal_one_with_twice_the_batch(configure, cache, tmp_path):
     one = pretrain(configure("batch_size=8", "eval_every_n_steps=3", run="one"))
     saved = configure("batch_size=4", run="two")
     overrides = [
-        "data=phantom_cxr", "data.num_train=48", "data.num_validate=12", "data.num_test=24", "data.image_size=32",
-        "data.num_workers=1", "data.size=32", "encoder=small_cnn", "encoder.image_size=32", "encoder.multiplier=0.25",
-        "text.model=hashed", "embed_dim=8", "predictor_width=16", "batch_size=4", "max_steps=6", "warmup_steps=4",
-        "lr=1e-3", "save_every_n_steps=3", "metrics_every_n_steps=2", "precision=32-true", "accelerator=cpu",
-        "num_workers=0", "global_crops_number=1", "global_size=32", "local_crops_number=1", "local_size=16",
-        "run_name=two", f"paths.runs={tmp_path / 'runs'}", f"paths.cache={cache}", "devices=2", "strategy=ddp",
+        "data=phantom_cxr",
+        "data.num_train=48",
+        "data.num_validate=12",
+        "data.num_test=24",
+        "data.image_size=32",
+        "data.num_workers=1",
+        "data.size=32",
+        "encoder=small_cnn",
+        "encoder.image_size=32",
+        "encoder.multiplier=0.25",
+        "text.model=hashed",
+        "embed_dim=8",
+        "predictor_width=16",
+        "batch_size=4",
+        "max_steps=6",
+        "warmup_steps=4",
+        "lr=1e-3",
+        "save_every_n_steps=3",
+        "metrics_every_n_steps=2",
+        "precision=32-true",
+        "accelerator=cpu",
+        "num_workers=0",
+        "global_crops_number=1",
+        "global_size=32",
+        "local_crops_number=1",
+        "local_size=16",
+        "run_name=two",
+        f"paths.runs={tmp_path / 'runs'}",
+        f"paths.cache={cache}",
+        "devices=2",
+        "strategy=ddp",
         "eval_every_n_steps=3",
-    ]  # fmt: skip
+    ]
     command = [sys.executable, "-m", "radlearn", "pretrain", *overrides]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -45,5 +70,6 @@ def test_two_devices_equal_one_with_twice_the_batch(configure, cache, tmp_path):
     weights = [checkpoint.load(folder).weights for folder in (one.folder, two)]
     for key, value in weights[0].items():
         if value.is_floating_point():
-            # Adam divides rounding noise by its own size: weights whose true gradient is zero may drift by lr a step.
+            # Adam divides rounding noise by its own size: weights whose true gradient is zero may drift by lr
+            # a step.
             torch.testing.assert_close(weights[1][key], value, rtol=0.05, atol=1.5e-2, msg=key)

@@ -1,1 +1,1 @@
-"""The configuration files that ship, as Hydra groups; a file holds only deviations from constructor defaults."""
+"""The configuration files that ship, as Hydra groups; a file holds deviations from defaults only."""

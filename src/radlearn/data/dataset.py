@@ -58,7 +58,9 @@ class StudyDataset(Dataset[Batch]):
         return self.__getitems__([item])
 
     def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
-        """A batch of the rows, augmented by their common draw; unreadable images are left out and named in `bad`."""
+        """A batch of the rows, augmented by their common draw; unreadable images are left out and named in
+        `bad`.
+        """
         draw = items[0][0]
         assert all(other == draw for other, _ in items)
         index = np.array([row for _, row in items])
@@ -108,9 +110,11 @@ class EvaluationDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def read_images(source: ImageSource, rows: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read these rows at once; if one fails, read them one by one. Returns the images and which rows were good."""
+    """Read these rows at once; if one fails, read them one by one. Returns the images and which rows were
+    good.
+    """
     try:
-        return source.gather(rows), np.ones(len(rows), dtype=bool)
+        return source.gather(rows.tolist()), np.ones(len(rows), dtype=bool)
     except DataError:
         images, good = [], np.zeros(len(rows), dtype=bool)
         for i, row in enumerate(rows):

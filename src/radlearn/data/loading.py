@@ -14,10 +14,11 @@ from radlearn.records import Batch
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (draw, row) for micro-batches `first` to `last`, the same whoever asks and wherever it starts.
+    """Batches of (draw, row) for micro-batches `first` to `last`, the same whoever asks and wherever it
+    starts.
 
-    Each epoch is one seeded permutation of all rows; a micro-batch takes `batch_size` rows for each rank in turn, and
-    the rows that fill no whole batch are left to the next epoch's permutation.
+    Each epoch is one seeded permutation of all rows; a micro-batch takes `batch_size` rows for each rank in
+    turn, and the rows that fill no whole batch are left to the next epoch's permutation.
 
     Args:
         num_rows: training rows.

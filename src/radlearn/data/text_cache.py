@@ -1,7 +1,7 @@
 """Features of frozen text, computed once: the training step gathers rows and never runs the text encoder.
 
-One folder a text encoder (keyed by everything its features depend on), append-only parquet parts keyed by the hash of
-the text, so that nothing but hashes and features is stored.
+One folder a text encoder (keyed by everything its features depend on), append-only parquet parts keyed by the
+hash of the text, so that nothing but hashes and features is stored.
 """
 
 from __future__ import annotations

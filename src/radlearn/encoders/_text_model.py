@@ -13,7 +13,8 @@ from radlearn.encoders.hf_text import HFText
 from radlearn.errors import ConfigurationError
 
 CLINICAL_BERT = "emilyalsentzer/Bio_ClinicalBERT"
-# Byte-identical in two other packages, and the hub's hash of sentence-transformers/all-MiniLM-L6-v2 at 1110a243.
+# Byte-identical in two other packages, and the hub's hash of sentence-transformers/all-MiniLM-L6-v2 at
+# 1110a243.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _SETTINGS = ("pooling", "max_length", "lower_case")
 
@@ -50,7 +51,9 @@ def resolve(text: Mapping[str, Any], *, synthetic: bool) -> dict[str, Any]:
 
 
 def build(text: Mapping[str, Any]) -> TextEncoder:
-    """The frozen text encoder of resolved `text` settings: `minilm`, `hashed`, a folder, a hub id or a dotted class."""
+    """The frozen text encoder of resolved `text` settings: `minilm`, `hashed`, a folder, a hub id or a dotted
+    class.
+    """
     model = str(text["model"])
     settings = {key: text[key] for key in _SETTINGS if key in text}
     if model == "minilm":

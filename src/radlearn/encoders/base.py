@@ -27,8 +27,8 @@ class Normalise(nn.Module):
     It is part of the encoder, so that a checkpoint applies the normalisation it was trained with.
 
     Args:
-        how: `per_image` (each image to mean 0, standard deviation 1), `clip`, `imagenet`, `medclip`, `half`, or
-            a pair (mean, std) of numbers.
+        how: `per_image` (each image to mean 0, standard deviation 1), `clip`, `imagenet`, `medclip`, `half`,
+            or a pair (mean, std) of numbers.
         channels: how many channels the backbone takes.
     """
 
@@ -108,7 +108,9 @@ class TextEncoder(Encoder):
 
     kind: ClassVar[str] = "text"
     identity: dict[str, Any]
-    """Everything its features depend on: name, weights hash, pooling, max length, casing. The text cache's key."""
+    """Everything its features depend on: name, weights hash, pooling, max length, casing. The text cache's
+    key.
+    """
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> Tensor:

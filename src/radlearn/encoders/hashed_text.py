@@ -1,10 +1,13 @@
-"""A text model that needs no file: hashed words and word pairs, for a bare install without any language model."""
+"""A text model that needs no file: hashed words and word pairs, for a bare install without any language
+model.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,8 +21,8 @@ _WORD = re.compile(r"[a-z0-9]+")
 class HashedText(TextEncoder):
     """Signed feature hashing of words and neighbouring word pairs, log-damped counts, unit length.
 
-    It knows no synonyms: "enlarged heart" and "cardiomegaly" share nothing. Nothing is fitted, so the features of a
-    text never depend on other texts.
+    It knows no synonyms: "enlarged heart" and "cardiomegaly" share nothing. Nothing is fitted, so the
+    features of a text never depend on other texts.
 
     Args:
         width: number of features.
@@ -36,7 +39,7 @@ class HashedText(TextEncoder):
         features = np.zeros((len(texts), self.width), dtype=np.float32)
         for row, text in zip(features, texts, strict=True):
             words = _WORD.findall(text.lower())
-            for term in (*words, *map(" ".join, zip(words, words[1:], strict=False))):
+            for term in (*words, *map(" ".join, pairwise(words))):
                 digest = int.from_bytes(hashlib.blake2b(term.encode(), digest_size=8).digest(), "little")
                 row[digest % self.width] += 1.0 if digest >> 63 else -1.0
         features = np.sign(features) * np.log1p(np.abs(features))

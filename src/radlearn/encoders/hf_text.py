@@ -24,8 +24,8 @@ class HFText(TextEncoder):
         model: a local folder, or a hub id (looked up in the hub's cache first, then on the hub).
         pooling: `cls`, or `mean` over the text's own tokens (padding is masked).
         max_length: tokens kept.
-        lower_case: explicit, since Bio_ClinicalBERT's repository carries no tokenizer configuration and the library's
-            default lower-cases a cased model (EmilyAlsentzer/clinicalBERT #26).
+        lower_case: explicit, since Bio_ClinicalBERT's repository carries no tokenizer configuration and the
+            library's default lower-cases a cased model (EmilyAlsentzer/clinicalBERT #26).
         sha256: refuse weights whose file has another hash.
     Raises:
         ConfigurationError: if the model cannot be had; says how to get it.
@@ -128,7 +128,8 @@ def locate(model: str) -> Path:
             reason: Exception = error
     raise ConfigurationError(
         f"the text model '{model}' is neither a folder, nor in the hub's cache, nor could it be fetched "
-        f"({type(reason).__name__}). On a machine with network run `huggingface-cli download {model}` and copy "
+        f"({type(reason).__name__}). On a machine with network run `huggingface-cli download {model}` and "
+        "copy "
         "its cache (HF_HOME) here, or set text.model=/path/to/folder"
     )
 

@@ -1,4 +1,6 @@
-"""The encoder of the demo, of the tests and of the README's tables: six convolutions that learn on a CPU in minutes."""
+"""The encoder of the demo, of the tests and of the README's tables: six convolutions that learn on a CPU in
+minutes.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ class SmallCNN(Encoder):
         self.width = 2 * previous
         self.level_widths = (*[widths[i] for i in _LEVELS], previous)
         # Convolutions run about twice as fast with the channels last.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Encoded:
         """(B, 1, H, W) -> pooled (B, 384), local (B, H/16 * W/16, 192), levels at strides 4, 8, 16, 32."""

@@ -25,7 +25,8 @@ class TimmImage(Encoder):
     Args:
         arch: any name of `timm.list_models()`.
         pretrained: take timm's published weights (needs the hub or its cache).
-        weights: a local file of weights (safetensors, or a tensor-only .pth) loaded strictly, classifier aside.
+        weights: a local file of weights (safetensors, or a tensor-only .pth) loaded strictly, classifier
+            aside.
         channels: input channels; grey is replicated. NOVA feeds CLIP-normalised grey on 3 channels.
         normalise: see `Normalise`.
         image_size: side of the images it is evaluated on; other multiples of the patch size work as well.
@@ -97,7 +98,7 @@ class TimmImage(Encoder):
         )
 
     def num_tokens(self, size: int) -> int:
-        """Tokens of a square image: patches and prefix tokens for a ViT, positions of the last map otherwise."""
+        """Tokens of a square image: patches and prefix tokens of a ViT, else positions of the last map."""
         if self.is_vit:
             return (size // self.size_multiple) ** 2 + self.num_prefix_tokens
         return (size // 32) ** 2
@@ -107,7 +108,8 @@ class TimmImage(Encoder):
         if height % self.size_multiple or width % self.size_multiple:
             below = min(height, width) // self.size_multiple * self.size_multiple
             raise ValueError(
-                f"image sides must be multiples of the patch size {self.size_multiple}: got {height} x {width}; "
+                f"image sides must be multiples of the patch size {self.size_multiple}: got {height} x "
+                f"{width}; "
                 f"set global_size or local_size to {below} or {below + self.size_multiple}"
             )
 

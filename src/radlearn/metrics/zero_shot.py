@@ -1,4 +1,6 @@
-"""Zero-shot scores from embeddings: how much closer an image lies to the positive than to the negative prompt."""
+"""Zero-shot scores from embeddings: how much closer an image lies to the positive than to the negative
+prompt.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ def zero_shot_scores(
     Args:
         images: embeddings of the images.
         positive, negative: for each label the embeddings (P, D) of its prompts; several are averaged.
-        score: `cosine` difference of the unit vectors; `dot` of the raw vectors; `neg_mse`, the difference of the
-            squared distances, which ranks the images of one label as `dot` does.
+        score: `cosine` difference of the unit vectors; `dot` of the raw vectors; `neg_mse`, the difference of
+            the squared distances, which ranks the images of one label as `dot` does.
 
     Raises:
         ValueError: on an unknown score or numbers of prompts that do not match.

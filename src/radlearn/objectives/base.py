@@ -25,7 +25,8 @@ class Objective(nn.Module):
     arguments are `method.<key>` of the configuration, and flat run keys of the same name.
 
     Attributes:
-        needs: what a batch must hold: of `views`, `text`, `labels`. A data set without them is refused by name.
+        needs: what a batch must hold: of `views`, `text`, `labels`. A data set without them is refused by
+            name.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views",)
@@ -52,7 +53,7 @@ class Objective(nn.Module):
         )
 
     def fit_text(self, features: Tensor) -> None:
-        """Set fixed text statistics from the features (N, text_width) of the training texts, before step one."""
+        """Set fixed text statistics from the training texts' features (N, text_width), before step one."""
         for module in self.modules():
             if isinstance(module, TextHead):
                 module.fit(features)
@@ -162,7 +163,8 @@ class ContrastiveDualEncoder(DualEncoder):
         loss = torch.stack([term for term, _ in terms]).mean()
         metrics = {key: torch.stack([m[key].detach() for _, m in terms]).mean() for key in terms[0][1]}
         metrics["logit_scale"] = self.logit_scale.detach().exp()
-        # Diagnostics see the compared directions, scaled so that an isotropic space has unit standard deviation.
+        # Diagnostics see the compared directions, scaled so that an isotropic space has unit standard
+        # deviation.
         scale = math.sqrt(z.shape[-1])
         return Output(
             loss, metrics, {"image": normalise(z.detach()) * scale, "text": normalise(t.detach()) * scale}

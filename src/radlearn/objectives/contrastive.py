@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from radlearn.encoders.base import Encoder
-from radlearn.losses.contrastive import info_nce
+from radlearn.losses.contrastive import SameText, info_nce
 from radlearn.objectives.base import ContrastiveDualEncoder
 from radlearn.records import Batch
 
@@ -33,7 +33,7 @@ class Contrastive(ContrastiveDualEncoder):
         image_encoder: Encoder,
         text_width: int | None,
         *,
-        same_text: str = "negative",
+        same_text: SameText = "negative",
         chunk_rows: int | None = None,
         **shared: Any,
     ) -> None:

@@ -3,8 +3,8 @@
     sigma_ij = <l_i, m_j>,  p = softmax_j(sigma),  q = softmax_i(sigma)
     loss = (CE(p, s U W^T) + CE(q, s W U^T)) / 2
 
-Source: Wang et al. 2022, arXiv:2210.10163; where the released code and the paper differ, both are options. Here both
-label vectors are the study's own, and the text encoder is frozen.
+Source: Wang et al. 2022, arXiv:2210.10163; where the released code and the paper differ, both are options.
+Here both label vectors are the study's own, and the text encoder is frozen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from radlearn.encoders.base import Encoder
 from radlearn.errors import ConfigurationError
-from radlearn.losses.soft_targets import semantic_matching
+from radlearn.losses.soft_targets import Similarity, semantic_matching
 from radlearn.objectives.base import ContrastiveDualEncoder
 from radlearn.records import Batch, Output
 
@@ -29,7 +29,8 @@ class MedCLIP(ContrastiveDualEncoder):
         image_encoder, text_width, **shared: see `ContrastiveDualEncoder`; its scale is kept in [1, 100].
         similarity: of two label vectors: `dot` (the released code) or `cosine` (the paper).
         target_temperature: divides the similarities; with 1, targets flatten as the batch grows.
-        label_coding: `binary` (1 positive, else 0) or `signed` (1, 0 uncertain or not mentioned, -1 negative).
+        label_coding: `binary` (1 positive, else 0) or `signed` (1, 0 uncertain or not mentioned, -1
+            negative).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views", "text", "labels")
@@ -39,7 +40,7 @@ class MedCLIP(ContrastiveDualEncoder):
         image_encoder: Encoder,
         text_width: int | None,
         *,
-        similarity: str = "dot",
+        similarity: Similarity = "dot",
         target_temperature: float = 1.0,
         label_coding: str = "binary",
         **shared: Any,
@@ -54,7 +55,8 @@ class MedCLIP(ContrastiveDualEncoder):
         )
 
     def label_vectors(self, labels: Tensor) -> Tensor:
-        """Labels (B, L) in {1, 0, -1, NaN} -> similarity vectors (B, L + 1); the last is 1 where nothing is found.
+        """Labels (B, L) in {1, 0, -1, NaN} -> similarity vectors (B, L + 1); the last is 1 where nothing is
+        found.
 
         Without that column a normal study would be the zero vector, similar to nothing.
         """

@@ -61,28 +61,27 @@ class NOVA(DualEncoder):
         joint = torch.cat([z, t[None]])
         spread = sigreg(joint, step=step, seed=self.seed, all_reduce=self.sum_across_ranks, **self.sigreg)
         loss = torch.lerp(mse, spread, self.lambda_sigreg)
-        metrics = {
-            "mse": mse.detach(),
-            "sigreg": spread.detach(),
-            "sigreg_over_floor": spread.detach() / SIGREG_FLOOR,
-        }
+        metrics = {"mse": mse.detach(), "sigreg": spread.detach()}
         return Output(loss, metrics, {"image": z.detach(), "text": t.detach()})
 
     def diagnose(self, tensors: Mapping[str, Tensor], step: int) -> dict[str, float]:
-        """SIGReg of images and text apart, over its floor; and how the two terms pull at the predictor output.
+        """SIGReg of images and text apart, over its floor; and how the two terms pull at the predictor
+        output.
 
         The gradient ratio is that of the norms of w * SIGReg and (1 - w) * MSE, on this rank's rows.
         """
         z, t = (tensors[key].detach().requires_grad_() for key in ("image", "text"))
         if t.shape[0] < 2:
             return {}
+
+        def test(rows: Tensor) -> Tensor:
+            return sigreg(rows, step=step, seed=self.seed, **self.sigreg)
+
         with torch.enable_grad():
-            mse = (1 - self.lambda_sigreg) * prediction_mse(z, t)
-            spread = self.lambda_sigreg * sigreg(torch.cat([z, t[None]]), step=step, seed=self.seed, **self.sigreg)
-            (pull,), (push,) = torch.autograd.grad(mse, [z]), torch.autograd.grad(spread, [z])
+            (pull,) = torch.autograd.grad((1 - self.lambda_sigreg) * prediction_mse(z, t), [z])
+            (push,) = torch.autograd.grad(self.lambda_sigreg * test(torch.cat([z, t[None]])), [z])
         groups = {"image": z.detach(), "text": t.detach()[None]}
         report = {
-            f"regulariser/{name}_over_floor": float(sigreg(rows, step=step, seed=self.seed, **self.sigreg)) / SIGREG_FLOOR
-            for name, rows in groups.items()
+            f"regulariser/{name}_over_floor": float(test(x)) / SIGREG_FLOOR for name, x in groups.items()
         }
         return report | {"regulariser/gradient_ratio": float(push.norm() / pull.norm().clamp_min(1e-12))}

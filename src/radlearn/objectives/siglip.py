@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from radlearn.encoders.base import Encoder
-from radlearn.losses.contrastive import sigmoid_pairwise
+from radlearn.losses.contrastive import SameText, sigmoid_pairwise
 from radlearn.objectives.base import ContrastiveDualEncoder
 from radlearn.records import Batch
 
@@ -35,7 +35,7 @@ class SigLIP(ContrastiveDualEncoder):
         *,
         temperature: float = 0.1,
         initial_bias: float = -10.0,
-        same_text: str = "negative",
+        same_text: SameText = "negative",
         chunk_rows: int | None = None,
         **shared: Any,
     ) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from radlearn.metrics.classification import class_counts
 from radlearn.records import Result
-from radlearn.stats import patient_bootstrap
+from radlearn.stats import Interval, patient_bootstrap
 
 # Name of a metric in results -> its name in `stats`, and what chance scores (None: the share of positives).
 _METRICS = {"auc": ("auroc", 0.5), "average_precision": ("average_precision", None)}
@@ -87,7 +87,9 @@ class Task(ABC):
 
 
 class ClassificationTask(Task):
-    """A task that gives one score a case and label: AUC and average precision with patient-clustered intervals."""
+    """A task that gives one score a case and label: AUC and average precision with patient-clustered
+    intervals.
+    """
 
     name: ClassVar[str]
 
@@ -103,7 +105,8 @@ class ClassificationTask(Task):
 
 
 def measure(inputs: Inputs, scores: np.ndarray, *, task: str, variant: str = "") -> list[Result]:
-    """One result a label, one for the macro mean and one for each further mean, for AUC and average precision.
+    """One result a label, one for the macro mean and one for each further mean, for AUC and average
+    precision.
 
     Args:
         inputs: the cases.
@@ -128,7 +131,7 @@ def measure(inputs: Inputs, scores: np.ndarray, *, task: str, variant: str = "")
         )
         for metric, (key, chance) in _METRICS.items():
             found = intervals[key]
-            rows = [(mean_name, found.macro, None)]
+            rows: list[tuple[str, Interval, int | None]] = [(mean_name, found.macro, None)]
             if i == 0:
                 rows += [(n, found.labels[j], int(num_positive[j])) for j, n in enumerate(names)]
             for label, interval, positives in rows:

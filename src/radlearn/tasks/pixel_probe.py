@@ -1,6 +1,7 @@
 """What 16 x 16 pixels give away: a logistic regression that a pre-trained model has to beat.
 
-It says how much of a task is gross brightness and position. It sees labels, which zero-shot scoring never does.
+It says how much of a task is gross brightness and position. It sees labels, which zero-shot scoring never
+does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Zero-shot classification: which of two prompts does an image lie closer to?
 
-Scored over the whole set, never per batch. The number says how well the findings' names separate images in the
-shared space; it says nothing about calibration.
+Scored over the whole set, never per batch. The number says how well the findings' names separate images in
+the shared space; it says nothing about calibration.
 """
 
 from __future__ import annotations

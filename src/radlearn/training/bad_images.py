@@ -41,7 +41,8 @@ class BadImages:
             paths = self._paths()[:3]
             raise DataError(
                 f"{len(self.rows)} of {len(self.training)} training images cannot be read, more than "
-                f"data.max_bad_fraction={self.limit:g}: {', '.join(paths)} ... See {self.run / 'rejected.parquet'}"
+                f"data.max_bad_fraction={self.limit:g}: {', '.join(paths)} ... See "
+                f"{self.run / 'rejected.parquet'}"
             )
 
     def _paths(self) -> list[str]:

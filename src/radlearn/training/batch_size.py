@@ -39,7 +39,8 @@ def largest_batch(
     fits = int(budget // per_study)
     if fits < 2:
         raise TrainingError(
-            f"one study needs {per_study / 2**20:.0f} MiB of activations and {_free_memory(device) / 2**20:.0f} MiB are "
+            f"one study needs {per_study / 2**20:.0f} MiB of activations and "
+            f"{_free_memory(device) / 2**20:.0f} MiB are "
             "free: lower local_crops_number, global_size or the encoder"
         )
     size = 2
@@ -78,7 +79,9 @@ def out_of_memory(error: BaseException, batch_size: Any) -> TrainingError | None
     if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in text:
         return None
     return TrainingError(
-        f"out of memory at batch_size={batch_size}: set batch_size=auto, or lower batch_size (accumulate=2 keeps the "
-        "number of studies a step for objectives without negatives), local_crops_number or global_size, or use "
+        f"out of memory at batch_size={batch_size}: set batch_size=auto, or lower batch_size (accumulate=2 "
+        "keeps the "
+        "number of studies a step for objectives without negatives), local_crops_number or global_size, or "
+        "use "
         "precision=bf16-mixed. The run resumes from its last checkpoint"
     )

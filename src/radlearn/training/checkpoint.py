@@ -1,8 +1,8 @@
 """A checkpoint is one folder that loads from its path alone.
 
-`weights.safetensors` (the objective's), `config.yaml` (resolved), `about.json` (step, data fingerprint, text encoder,
-preprocessing, versions) and, for resuming, `state.pt` (tensors and plain values only). Written to a temporary folder
-and renamed, so a checkpoint that exists is whole.
+`weights.safetensors` (the objective's), `config.yaml` (resolved), `about.json` (step, data fingerprint, text
+encoder, preprocessing, versions) and, for resuming, `state.pt` (tensors and plain values only). Written to a
+temporary folder and renamed, so a checkpoint that exists is whole.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def save(
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise DataError(
-            f"cannot write the checkpoint {folder}: {error.strerror or error}. Free space or set output_dir to a "
+            f"cannot write the checkpoint {folder}: {error.strerror or error}. Free space or set "
+            "output_dir to a "
             "writable folder; the run resumes from its last checkpoint"
         ) from error
     return folder
@@ -161,7 +162,8 @@ def load_weights(
     wrong = sorted(k for k in set(own) & set(given) if own[k].shape != given[k].shape)
     if unexpected or wrong or (missing and strict):
         raise ConfigurationError(
-            f"the weights of {where} do not fit this model: missing {missing[:3]}, unexpected {unexpected[:3]}, other "
+            f"the weights of {where} do not fit this model: missing {missing[:3]}, unexpected "
+            f"{unexpected[:3]}, other "
             f"shape {[(k, tuple(given[k].shape), tuple(own[k].shape)) for k in wrong[:3]]}; "
             "encoder, embed_dim and text settings must be those of that run"
         )

@@ -1,4 +1,6 @@
-"""The sets a run is scored on while it trains and by `evaluate`: entries of `evals`, or the data set's own split."""
+"""The sets a run is scored on while it trains and by `evaluate`: entries of `evals`, or the data set's own
+split.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from radlearn.data.prompts import default_prompts
@@ -67,7 +70,8 @@ def zero_shot_probe(
         raise ConfigurationError(f"evaluation set '{name}' has no labels: set label_cols")
     positive, negative = prompts(data, entry or {})
     every = [*positive, *negative]
-    features = text.features([p for several in every for p in several]).split([len(several) for several in every])
+    flat = [prompt for several in every for prompt in several]
+    features = torch.split(text.features(flat), [len(several) for several in every])
     labels = data.labels()[rows]
     return ZeroShotProbe(
         name=name,

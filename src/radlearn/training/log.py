@@ -1,4 +1,6 @@
-"""The run's numbers: one row an optimiser step in `metrics.parquet`, each step once, whatever was killed in between."""
+"""The run's numbers: one row an optimiser step in `metrics.parquet`, each step once, whatever was killed in
+between.
+"""
 
 from __future__ import annotations
 
@@ -147,8 +149,10 @@ class Recorder(L.Callback):
                 self.table.write()
                 terms = {k: v for k, v in numbers.items() if k not in self.speed}
                 raise TrainingError(
-                    f"the loss is {numbers['loss']} at step {step} ({terms}). The last checkpoint is untouched: lower "
-                    "lr, raise warmup_steps or set precision=32-true, and run the same command to go on from it"
+                    f"the loss is {numbers['loss']} at step {step} ({terms}). The last checkpoint is "
+                    "untouched: lower "
+                    "lr, raise warmup_steps or set precision=32-true, and run the same command to go on "
+                    "from it"
                 )
             self.table.add(step, numbers)
             for track in self.trackers:

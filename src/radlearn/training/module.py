@@ -31,10 +31,11 @@ class Optimisation:
 
 
 class RunModule(L.LightningModule):
-    """Runs an objective for `num_steps` optimiser steps, counted from the start of the run and not of the process.
+    """Runs an objective for `num_steps` optimiser steps, counted from the start of the run and not of the
+    process.
 
-    Everything that depends on the step (learning rate, slices, dropout) is a function of (seed, step), so a resumed
-    run repeats an uninterrupted one to the last bit.
+    Everything that depends on the step (learning rate, slices, dropout) is a function of (seed, step), so a
+    resumed run repeats an uninterrupted one to the last bit.
 
     Args:
         objective: what is learned.

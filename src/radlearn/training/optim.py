@@ -40,7 +40,8 @@ def parameter_groups(
         never: names that are undecayed whatever the setting (temperatures).
     """
     never = set(never)
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             undecayed = name in never or (no_decay_norm_bias and parameter.ndim <= 1)

@@ -138,7 +138,8 @@ def _check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], run:
     if changed:
         shown = ", ".join(f"{key}: {was} -> {wants}" for key, (was, wants) in list(changed.items())[:5])
         raise ConfigurationError(
-            f"the run {run} exists with other settings ({shown}): choose another run_name, give the same settings to "
+            f"the run {run} exists with other settings ({shown}): choose another run_name, give the same "
+            "settings to "
             "resume it, or remove its folder to start anew"
         )
 
@@ -193,9 +194,8 @@ def _views(config: Mapping[str, Any], short_side: int) -> Views:
 
 
 def _spec(default: ViewSpec, deviations: Mapping[str, Any]) -> ViewSpec:
-    return dataclasses.replace(
-        default, **{k: tuple(v) if isinstance(v, list) else v for k, v in deviations.items()}
-    )
+    changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in deviations.items()}
+    return dataclasses.replace(default, **changes)
 
 
 def _initialise(

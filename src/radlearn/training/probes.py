@@ -1,4 +1,6 @@
-"""What is measured while training: zero-shot AUC of the evaluation sets, embedding diagnostics, collapse alarms."""
+"""What is measured while training: zero-shot AUC of the evaluation sets, embedding diagnostics, collapse
+alarms.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,7 @@ class ZeroShotProbe:
 
 @dataclass
 class Alarms:
-    """Counts readings of collapse: scale (a standard deviation near 0) and dimension (few directions in use)."""
+    """Counts readings of collapse: of scale (standard deviation near 0), of dimension (low rank)."""
 
     embed_dim: int
     counts: dict[str, int] = field(default_factory=dict)

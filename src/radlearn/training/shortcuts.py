@@ -1,4 +1,4 @@
-"""Single keys that stand for several: `fast` and `smoke` make a run short, `legacy` makes it the release's."""
+"""Single keys that stand for several: `fast` and `smoke` shorten a run, `legacy` follows the release."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def _as_released(config: dict[str, Any]) -> dict[str, Any]:
 def _shorten(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with the settings that `fast=true` and `smoke=true` stand for.
 
-    `fast` takes at most 200 steps; the warm-up is at most a tenth of them. `smoke` takes two steps of at most four
-    studies on the data set's miniature fake release: it shows that a configuration runs, and nothing else.
+    `fast` takes at most 200 steps; the warm-up is at most a tenth of them. `smoke` takes two steps of at most
+    four studies on the data set's miniature fake release: it shows that a configuration runs, and nothing
+    else.
     """
     steps = config["max_steps"]
     if config["fast"]:

@@ -73,7 +73,8 @@ def training_texts(rows: pl.DataFrame, column: str, side: TextSide) -> tuple[np.
     if column not in rows.columns:
         known = [name for name in ("impression", "findings", "report") if name in rows.columns]
         raise DataError(
-            f"the data set has no text column '{column}': it has {', '.join(known) or 'none'}{nearest(column, known)}; "
+            f"the data set has no text column '{column}': it has "
+            f"{', '.join(known) or 'none'}{nearest(column, known)}; "
             "set text.column"
         )
     texts = [text.strip() if text is not None else "" for text in rows[column].to_list()]

@@ -1,4 +1,4 @@
-"""Optional trackers beside `metrics.parquet`. They are given numbers only: never report text, ids or pixels."""
+"""Optional trackers beside `metrics.parquet`, given numbers only: never report text, ids or pixels."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def open_trackers(config: Mapping[str, Any], run: Path) -> list[Track]:
 def _tensorboard(config: Mapping[str, Any], run: Path) -> Track:
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(run / "tensorboard"))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(run / "tensorboard"))
 
     def track(step: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
-            writer.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(key, value, step)
 
     return track
 
