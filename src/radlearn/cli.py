@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Verb -> its `main(config)`. A new verb is one entry here, in `usage` and in `schema`, and its YAML file.
 VERBS = {
     "prepare": "radlearn.prepare:main",
-    "pretrain": "radlearn.training.pretrain:main",
+    "pretrain": "radlearn.verbs:pretrain",
     "evaluate": "radlearn.evaluate:main",
     "report": "radlearn.report.page:main",
     "check": "radlearn.check:main",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import polars as pl
 from radlearn import config as configuration
 from radlearn import registry
 from radlearn.data.store import FolderSource, ImageSource
-from radlearn.errors import ConfigurationError
+from radlearn.errors import ConfigurationError, DataError
 from radlearn.manifests.base import Manifest
 from radlearn.prepare import load_prepared, prepare, prepared_folder
 from radlearn.records import Card
@@ -82,9 +83,43 @@ def open_dataset(
     if manifest.generated:
         prepare(manifest, root, folder, size=size, num_workers=num_workers)
     if (folder / "card.json").exists():
-        rows, store, card = load_prepared(folder)
-        return Dataset(rows, store, np.arange(len(rows)), card, manifest, size)
+        return _prepared(manifest, root, folder, size)
     return _read(manifest, root, size)
+
+
+def _prepared(manifest: Manifest, root: Path, folder: Path, size: int) -> Dataset:
+    """A prepared data set: images from the store, the table as the release has it now.
+
+    Texts, labels and splits are read anew, so that an edited table is never silently the old one. Where the
+    release is not at hand, on another machine for instance, the table is the one that was prepared.
+
+    Raises:
+        DataError: if the table names images that were never prepared.
+    """
+    rows, store, card = load_prepared(folder)
+    if manifest.generated:
+        return Dataset(rows, store, np.arange(len(rows)), card, manifest, size)
+    if not root.exists():
+        logger.info("no release at %s: using the table that was prepared in %s", root, folder)
+        return Dataset(rows, store, np.arange(len(rows)), card, manifest, size)
+    release = manifest.read(root)
+    rejected = pl.read_parquet(folder / "rejected.parquet")["image_id"].to_list()
+    stored = pl.col("image_id").is_in(store.ids)
+    # An id can be both: the first row of a duplicate is stored, the second rejected.
+    unknown = release.rows.filter(~stored & ~pl.col("image_id").is_in(rejected))
+    wanted = release.rows.filter(stored)
+    if len(unknown):
+        raise DataError(
+            f"{len(unknown)} images of the table are not in {folder}: the table has changed since "
+            "`radlearn prepare`; remove that folder and prepare again"
+        )
+    sizes = rows.select("image_id", "height", "width")
+    table = wanted.drop("height", "width").join(sizes, on="image_id", how="left", maintain_order="left")
+    source_rows = np.array([store.index_of(image_id) for image_id in table["image_id"]], dtype=np.int64)
+    card = dataclasses.replace(
+        card, fingerprint=release.card.fingerprint, label_names=release.card.label_names
+    )
+    return Dataset(table.select(wanted.columns), store, source_rows, card, manifest, size)
 
 
 def _read(manifest: Manifest, root: Path, size: int) -> Dataset:

@@ -10,7 +10,7 @@ from typing import Any
 from radlearn.evaluate import evaluate
 from radlearn.records import Result
 from radlearn.report.page import report
-from radlearn.training.pretrain import pretrain
+from radlearn.verbs import pretrain
 
 logger = logging.getLogger("radlearn")
 
@@ -74,9 +74,9 @@ def _print(rows: list[Result], page: Path) -> None:
     labels = list(dict.fromkeys(label for task, variant, label in auc if (task, variant) == headline))
     first = auc["zero_shot", "", labels[0]]
     columns = {
-        "zero-shot AUC": ("zero_shot", ""),
+        "zero-shot AUC [95 %]": ("zero_shot", ""),
         'negative "no X"': ("zero_shot", "negative=no_x"),
-        "16x16-pixel probe (supervised)": ("pixel_probe", ""),
+        "supervised 16x16 pixels": ("pixel_probe", ""),
     }
     table = Table(
         title=f"{first.method} on SYNTHETIC radiographs: {first.num_cases} test images of "
@@ -99,5 +99,7 @@ def _print(rows: list[Result], page: Path) -> None:
         positives = "" if row.num_positive is None else str(row.num_positive)
         table.add_row(label.replace("_", " "), positives, *cells)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)
     console.print(table)
     console.print(f"page: {page}", soft_wrap=True)

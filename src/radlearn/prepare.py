@@ -504,7 +504,7 @@ def _finish(
     card = dataclasses.replace(
         release.card,
         fingerprint=_fingerprint(settings, unread),
-        counts=_counts(rows, rejected),
+        counts={**_left_out(release), **_counts(rows, rejected)},
         **_statistics([fact["train_pixels"] for fact in facts]),
     )
     last = shard_name(len(facts))
@@ -536,6 +536,11 @@ def _fingerprint(settings: Mapping[str, Any], unread: Sequence[str]) -> str:
         [{k: v for k, v in settings.items() if k != "shard_rows"}, sorted(unread)], sort_keys=True
     )
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _left_out(release: Release) -> dict[str, int]:
+    """Rows that the manifest's own settings leave out, such as lateral views; they are no faults."""
+    return {key: count for key, count in release.card.counts.items() if key.startswith("left_out.")}
 
 
 def _counts(rows: pl.DataFrame, rejected: pl.DataFrame) -> dict[str, int]:

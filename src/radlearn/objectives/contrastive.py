@@ -34,7 +34,7 @@ class Contrastive(ContrastiveDualEncoder):
         text_width: int | None,
         *,
         same_text: SameText = "negative",
-        chunk_rows: int | None = None,
+        chunk_rows: int | None = 256,
         **shared: Any,
     ) -> None:
         super().__init__(image_encoder, text_width, **shared)

@@ -36,7 +36,7 @@ class SigLIP(ContrastiveDualEncoder):
         temperature: float = 0.1,
         initial_bias: float = -10.0,
         same_text: SameText = "negative",
-        chunk_rows: int | None = None,
+        chunk_rows: int | None = 256,
         **shared: Any,
     ) -> None:
         super().__init__(image_encoder, text_width, temperature=temperature, **shared)

@@ -89,18 +89,23 @@ class Recorder(L.Callback):
     ) -> None:
         self.table, self.trackers, self.on_bad = table, trackers or [], on_bad
         self._pending: list[tuple[int, dict[str, Any]]] = []
-        self._waited = self._images = 0.0
+        self._waited = self._paused = self._images = 0.0
         self._losses: list[Tensor] = []
         self._end = self._begin = time.perf_counter()
         self.speed: dict[str, float] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clocks."""
-        self._end = self._begin = time.perf_counter()
+        module: Any = pl_module
+        self._end = self._begin = module.batch_ended = time.perf_counter()
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         """Time since the last step ended is time spent waiting for data."""
-        self._waited += time.perf_counter() - self._end
+        now = time.perf_counter()
+        module: RunModule = pl_module
+        self._waited += now - module.batch_ended
+        # Evaluation and saving between two steps belong to neither.
+        self._paused += module.batch_ended - self._end
         self._images += len(batch.index) * trainer.world_size
         if self.on_bad is not None and batch.bad is not None and len(batch.bad):
             self.on_bad([int(row) for row in batch.bad])
@@ -115,7 +120,7 @@ class Recorder(L.Callback):
         now = self._end = time.perf_counter()
         if module.micro_step:
             return
-        elapsed = max(now - self._begin, 1e-9)
+        elapsed = max(now - self._begin - self._paused, 1e-9)
         self.speed = {"images_per_second": self._images / elapsed, "data_wait": self._waited / elapsed}
         values = {
             "loss": torch.stack(self._losses).mean(),
@@ -125,7 +130,8 @@ class Recorder(L.Callback):
             **self.speed,
         }
         self._pending.append((module.step, values))
-        self._losses, self._images, self._waited, self._begin = [], 0.0, 0.0, now
+        self._losses, self._begin = [], now
+        self._images = self._waited = self._paused = 0.0
         on_cpu = module.output.loss.device.type == "cpu"
         if on_cpu or len(self._pending) >= _STEPS_A_READ:
             self.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,7 @@ class RunModule(L.LightningModule):
         self._optimizer_state = optimizer_state
         self.grad_norm: Tensor | None = None
         self.output: Output | None = None
+        self.batch_ended = time.perf_counter()
 
     def current_lr(self) -> float:
         """The learning rate of the present step."""
@@ -100,6 +102,10 @@ class RunModule(L.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.step += 1
         self.objective.after_step(self.step, self.optimisation.num_steps)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Runs after all callbacks: what follows until the next batch is waiting for data."""
+        self.batch_ended = time.perf_counter()
 
     def configure_optimizers(self) -> Any:
         """AdamW over the trainable parameters."""

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ _FREE_TO_CHANGE = {
     "metrics_every_n_steps", "monitor", "num_nodes", "num_workers", "output_dir", "paths", "run_name",
     "save_every_n_steps", "strategy", "tracker", "trainer", "trust", "wandb_enabled", "wandb_project",
 }  # fmt: skip
+# Images whose size is looked up before training.
+_SAMPLE = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,15 +260,25 @@ def _announce(
         config["recipe"], synthetic, data.card.name, len(training), frozen, config["encoder"]["name"],
         "" if found is None else f"; resumes at step {found.step}",
     )  # fmt: skip
-    sample = np.arange(min(256, len(training)))
-    sizes = np.array([data.source.size(int(training.rows[i])) for i in sample])
-    drawn = training.views.draw(0, sample, sizes[:, 0], sizes[:, 1])
-    share = training.views.upsampled_share(drawn, sizes[:, 0], sizes[:, 1])
-    logger.info(
-        "%.0f %% of the crops have more pixels than the stored image (data.size=%s)",
-        100 * share,
-        data.short_side,
-    )
+    share = _upsampled_share(training, data)
+    if share is not None:
+        percent, size = 100 * share, data.short_side
+        logger.info(
+            "%.0f %% of the crops have more pixels than the stored image (data.size=%s)", percent, size
+        )
+
+
+def _upsampled_share(training: StudyDataset, data: Dataset) -> float | None:
+    """Share of crops that are enlarged, over the first readable images; None where none can be read."""
+    sizes: dict[int, tuple[int, int]] = {}
+    for row in range(min(_SAMPLE, len(training))):
+        with suppress(DataError):
+            sizes[row] = data.source.size(int(training.rows[row]))
+    if not sizes:
+        return None
+    heights, widths = np.array(list(sizes.values())).T
+    drawn = training.views.draw(0, list(sizes), heights, widths)
+    return training.views.upsampled_share(drawn, heights, widths)
 
 
 def _num_devices(config: Mapping[str, Any]) -> int:

@@ -1,0 +1,85 @@
+"""Opening a data set: prepared or not, the same rows; an edited table is never the old one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from radlearn.datasets import open_dataset, release_root
+from radlearn.errors import ConfigurationError, DataError
+from radlearn.manifests.table import Table
+from radlearn.prepare import prepare, prepared_folder
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A release of tables and images, and the `data` settings and paths that open it."""
+    root = tmp_path / "release"
+    root.mkdir()
+    manifest = Table.fake(root)
+    settings = {
+        "name": "table", "root": str(root), "size": 32, "train_manifest": "train.csv",
+        "validate_manifest": "validate.csv.gz", "test_manifest": "test.jsonl", "report_col": "report",
+        "label_cols": ["Edema"], "check_files": True,
+    }  # fmt: skip
+    return root, manifest, settings, {"cache": str(tmp_path / "cache"), "data": str(tmp_path)}
+
+
+def prepared(root, settings, paths):
+    from radlearn import config
+
+    manifest = Table(**config.manifest_arguments(settings))
+    prepare(manifest, root, prepared_folder(settings, paths), size=32, max_bad_fraction=0.2)
+
+
+def test_prepared_and_plain_hold_the_same_rows_and_nearly_the_same_pixels(table):
+    root, _, settings, paths = table
+    plain = open_dataset(settings, paths)
+    prepared(root, settings, paths)
+    stored = open_dataset(settings, paths)
+    assert type(stored.source).__name__ == "Store"
+    columns = [name for name in plain.rows.columns if name not in ("height", "width")]
+    assert stored.rows.select(columns).equals(plain.rows.select(columns))
+    assert stored.card.fingerprint == plain.card.fingerprint
+    for row in (0, len(plain.rows) - 1):
+        images = [d.source.image(int(d.source_rows[row])).astype(float) for d in (plain, stored)]
+        assert np.abs(images[0] - images[1]).mean() < 1
+
+
+def test_an_edited_text_is_read_and_a_new_image_asks_for_prepare(table):
+    root, _, settings, paths = table
+    prepared(root, settings, paths)
+    before = open_dataset(settings, paths)
+    lines = (root / "test.jsonl").read_text().splitlines()
+    (root / "test.jsonl").write_text("\n".join(lines).replace("Moderate", "Massive") + "\n")
+    after = open_dataset(settings, paths)
+    assert not before.rows["impression"].str.contains("Massive").any()
+    assert after.rows["impression"].str.contains("Massive").any()
+    assert after.card.fingerprint != before.card.fingerprint
+
+    first = sorted((root / "files").rglob("*.jpg"))[0]  # of a training patient
+    copy = first.with_name("copy.jpg")
+    copy.write_bytes(first.read_bytes())
+    with (root / "train.csv").open("a", encoding="utf-8") as file:
+        file.write(f"{copy.relative_to(root / 'files')},New.,,PA,,,,\r\n")
+    with pytest.raises(DataError, match=r"images of the table are not in .* prepare again"):
+        open_dataset(settings, paths)
+
+
+def test_without_the_release_the_prepared_table_serves(table, tmp_path):
+    import shutil
+
+    root, _, settings, paths = table
+    prepared(root, settings, paths)
+    rows = open_dataset(settings, paths).rows
+    shutil.rmtree(root)
+    assert open_dataset(settings, paths).rows["image_id"].to_list() == rows["image_id"].to_list()
+
+
+def test_a_data_set_without_a_root_says_which_key(tmp_path):
+    class Rootless(Table):
+        def default_root(self):
+            return None
+
+    with pytest.raises(ConfigurationError, match=r"data=table needs data\.root="):
+        release_root(Rootless(), {"name": "table"}, {}, tmp_path)
