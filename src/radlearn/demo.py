@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from radlearn import terminal
 from radlearn.evaluate import evaluate
 from radlearn.records import Result
 from radlearn.report.page import report
@@ -66,7 +67,6 @@ def _print(rows: list[Result], page: Path) -> None:
     """One line a finding: zero-shot AUC with its interval, beside the other negative prompt and the pixel
     probe.
     """
-    from rich.console import Console
     from rich.table import Table
 
     auc = {(r.task, r.variant, r.label): r for r in rows if r.metric == "auc"}
@@ -98,8 +98,6 @@ def _print(rows: list[Result], page: Path) -> None:
             cells.append("" if found is None else f"{found.value:.3f}{interval}")
         positives = "" if row.num_positive is None else str(row.num_positive)
         table.add_row(label.replace("_", " "), positives, *cells)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=110)
+    console = terminal.console()
     console.print(table)
     console.print(f"page: {page}", soft_wrap=True)

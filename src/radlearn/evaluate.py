@@ -14,7 +14,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from radlearn import cases, registry, results
+from radlearn import cases, registry, results, terminal
 from radlearn import config as configuration
 from radlearn.data.views import EvaluationView
 from radlearn.datasets import Dataset, open_dataset
@@ -258,8 +258,6 @@ def keep(
 
 def main(config: dict[str, Any]) -> list[Result]:
     """The verb `evaluate`: prints the table."""
-    from rich.console import Console
-
     rows = evaluate(config)
-    Console().print(results.table(rows))
+    terminal.console().print(results.table(rows))
     return rows

@@ -220,18 +220,23 @@ def text_rows(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
 
 
 def table(results: Sequence[Result], title: str | None = None) -> Table:
-    """Results as a table for a rich console; numbers are aligned to the right."""
+    """Results as a table for a rich console; what all rows share stands in the caption."""
     from rich.table import Table
     from rich.text import Text
 
     header, rows = text_rows(results)
-    drawn = Table(title=title)
     words = ("run", "task", "data", "split", "variant", "metric", "label")
-    for name in header:
-        drawn.add_column(name, justify="left" if name in words else "right")
+    measured = ("metric", "label", "value", "95 % interval")
+    columns = range(len(header))
+    shared = [c for c in columns if header[c] not in measured and len({row[c] for row in rows}) == 1]
+    caption = ", ".join(f"{header[c]} {rows[0][c]}" for c in shared) if rows else ""
+    drawn = Table(title=title, caption=Text(caption) if len(rows) > 1 else None)
+    shown = [c for c in columns if c not in shared or len(rows) == 1]
+    for c in shown:
+        drawn.add_column(header[c], justify="left" if header[c] in words else "right", no_wrap=True)
     for row in rows:
         # Plain text: a label such as "[left]" is no markup.
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(row[c]) for c in shown))
     return drawn
 
 

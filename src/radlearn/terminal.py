@@ -6,6 +6,10 @@ import logging
 import os
 import sys
 import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _CHATTY = (
     "lightning.pytorch",
@@ -44,6 +48,14 @@ def set_up(*, speaks: bool = True) -> None:
     logger.propagate = False
     logger.setLevel(logging.INFO if speaks else logging.WARNING)
     quiet_libraries()
+
+
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal, and wide enough for a table in a file or a log."""
+    from rich.console import Console
+
+    shown = Console()
+    return shown if shown.is_terminal else Console(width=110)
 
 
 def quiet_libraries() -> None:
