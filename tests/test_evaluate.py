@@ -90,7 +90,6 @@ def test_the_interval_can_be_recomputed_from_the_predictions(run, folders):
 
 
 def test_prompts_of_the_command_line_replace_the_data_set_s(run, folders):
-    names = pl.read_parquet(run.folder / "cases" / "phantom_cxr.parquet")  # noqa: F841
     prompts = "[" + ",".join(f"finding {i}" for i in range(8)) + "]"
     negative = "[" + ",".join("[normal,clear]" for _ in range(8)) + "]"
     rows = evaluate(
@@ -117,3 +116,11 @@ def test_a_run_that_is_not_there_lists_what_there_is(run, folders):
 def test_an_empty_split_says_what_there_is(run, folders):
     with pytest.raises(DataError, match=r"no rows in split=validate.*'test': 150"):
         evaluate(configuration(folders, "run=untrained", "split=validate", "data.num_validate=0"))
+
+
+def test_another_score_stands_beside_the_headline_and_never_replaces_it(run, folders):
+    evaluate(configuration(folders, "run=untrained", "num_bootstrap=10"))
+    evaluate(configuration(folders, "run=untrained", "num_bootstrap=10", "score=neg_mse"))
+    rows = results.read(run.folder / "results.parquet")
+    macro = {r.variant: r.value for r in rows if (r.metric, r.label) == ("auc", "macro")}
+    assert {"", "score=neg_mse"} <= set(macro)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radlearn import terminal
+from radlearn.errors import ConfigurationError
 from radlearn.evaluate import evaluate
 from radlearn.records import Result
 from radlearn.report.page import report
@@ -20,12 +21,22 @@ _FAST_DATA = {"num_train": 600, "num_validate": 60, "num_test": 240}
 
 
 def main(config: dict[str, Any]) -> list[Result]:
-    """Run the demo and print its table; everything in it is synthetic."""
+    """Run the demo and print its table; everything in it is synthetic.
+
+    Raises:
+        ConfigurationError: for a data set that is not the phantom.
+    """
+    if config["data"]["name"] != "phantom_cxr":
+        raise ConfigurationError(
+            "the demo is about data=phantom_cxr: use pretrain, evaluate and report for others"
+        )
     started = time.monotonic()
     if config["fast"]:
         data = config["data"]
         config = {**config, "data": {**data, **{k: min(v, data.get(k, v)) for k, v in _FAST_DATA.items()}}}
     run = pretrain(config)
+    if not terminal.is_first_process():
+        return []
     trained = time.monotonic()
     rows = [
         row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from radlearn import cases, registry, results, terminal
 from radlearn import config as configuration
+from radlearn.data.dataset import EvaluationDataset
+from radlearn.data.loading import evaluation_loader
+from radlearn.data.text_cache import text_hash
 from radlearn.data.views import EvaluationView
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.errors import ConfigurationError, DataError
@@ -55,7 +59,7 @@ def evaluate(config: dict[str, Any]) -> list[Result]:
         evaluation = task.run(inputs)
         keep(subject, config["task"]["name"], data, inputs, evaluation, name, split)
         if data.card.access in ("open", "synthetic"):
-            cases.write(subject.folder, name, data, data.split(split))
+            cases.write(subject.folder, _stem(name, split), data, data.split(split))
         rows += evaluation.results
     return rows
 
@@ -153,7 +157,7 @@ def gather(
         labels=_binary(data.labels()[rows]),
         label_names=data.card.label_names,
         embeddings=embeddings,
-        prompts=_prompts(subject, data, entry) if "prompts" in task.needs else {},
+        prompts=_prompts(subject, data, entry, config["score"]) if "prompts" in task.needs else {},
         pixels=_thumbnails(data, rows) if "pixels" in task.needs else None,
         train_pixels=None if train is None else _thumbnails(data, train),
         train_labels=None if train is None else _binary(data.labels()[train]),
@@ -166,8 +170,8 @@ def gather(
 
 
 def _binary(labels: np.ndarray) -> np.ndarray:
-    """Labels without the uncertain ones, which no policy has mapped."""
-    return np.where(labels == -1, np.nan, labels).astype(np.float64)
+    """Labels 1 and 0; uncertain and soft ones do not count in a metric."""
+    return np.where((labels == 0) | (labels == 1), labels, np.nan).astype(np.float64)
 
 
 def _check_readable(wanted: int, read: int, data: Dataset) -> None:
@@ -186,10 +190,17 @@ def _check_readable(wanted: int, read: int, data: Dataset) -> None:
 
 def _thumbnails(data: Dataset, rows: np.ndarray) -> np.ndarray:
     view = EvaluationView(_THUMBNAIL, fit="stretch")
-    return view.batch(data.source.gather(data.source_rows[rows].tolist()))
+    loader = evaluation_loader(
+        EvaluationDataset(data.source, data.source_rows[rows], view), batch_size=256, num_workers=0
+    )
+    # An unreadable image stays black: a probe of thumbnails is no reason to stop.
+    pixels = np.zeros((len(rows), _THUMBNAIL, _THUMBNAIL), np.uint8)
+    for images, positions in loader:
+        pixels[positions.numpy()] = images.squeeze(1).numpy()
+    return pixels
 
 
-def _prompts(subject: Subject, data: Dataset, entry: Mapping[str, Any]) -> dict[str, Prompts]:
+def _prompts(subject: Subject, data: Dataset, entry: Mapping[str, Any], score: str) -> dict[str, Prompts]:
     """The headline prompts, and beside them the "no X" negatives where the headline's are others."""
     positive, negative = prompts(data, entry)
     no_x = [[f"no {p[0].lower().rstrip('.')}"] for p in positive]
@@ -198,9 +209,14 @@ def _prompts(subject: Subject, data: Dataset, entry: Mapping[str, Any]) -> dict[
         flat = subject.model.embed_text([text for texts in side for text in texts])
         return list(torch.split(flat, [len(texts) for texts in side]))
 
-    variants = {"": Prompts(embed(positive), embed(negative))}
+    given = [entry[key] for key in ("positive_prompts", "negative_prompts") if entry.get(key) is not None]
+    # Other prompts and other scores are other measurements: they never replace the headline's rows.
+    marks = [f"prompts={text_hash(json.dumps(given))[:8]}"] if given and not entry.get("name") else []
+    marks += [] if score == "cosine" else [f"score={score}"]
+    headline = Prompts(embed(positive), embed(negative))
+    variants = {" ".join(marks): headline}
     if no_x != [[text.lower() for text in texts] for texts in negative]:
-        variants["negative=no_x"] = Prompts(variants[""].positive, embed(no_x))
+        variants[" ".join(["negative=no_x", *marks])] = Prompts(headline.positive, embed(no_x))
     return variants
 
 
@@ -230,6 +246,8 @@ def keep(
     subject: Subject, task: str, data: Dataset, inputs: Inputs, evaluation: Evaluation, name: str, split: str
 ) -> None:
     """Write results, predictions and embeddings into the run's folder."""
+    # First of all: it refuses numbers of another version of the data, and then nothing may be replaced.
+    results.append(subject.folder / "results.parquet", evaluation.results)
     for variant, scores in evaluation.scores.items():
         kept = results.Predictions(
             image_id=inputs.image_ids,
@@ -250,10 +268,14 @@ def keep(
                 **{f"label_{n}": inputs.labels[:, i] for i, n in enumerate(inputs.label_names)},
             }
         )
-        path = subject.folder / "embeddings" / f"{name}.parquet"
+        path = subject.folder / "embeddings" / f"{_stem(name, split)}.parquet"
         path.parent.mkdir(exist_ok=True)
         table.write_parquet(path)
-    results.append(subject.folder / "results.parquet", evaluation.results)
+
+
+def _stem(name: str, split: str) -> str:
+    """File name of a set; other splits than the test split are named."""
+    return name if split == "test" else f"{name}-{split}"
 
 
 def main(config: dict[str, Any]) -> list[Result]:

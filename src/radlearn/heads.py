@@ -119,7 +119,8 @@ class _CrossRank(nn.modules.batchnorm._BatchNorm):
         sums = sum_across_ranks(torch.cat([count, centred.sum(reduced), centred.square().sum(reduced)]))
         total, sums = sums[0].detach(), sums[1:] / sums[0].detach()
         mean, square = sums.chunk(2)
-        variance = square - mean.square()
+        # Rounding may take the difference of two large squares below zero.
+        variance = (square - mean.square()).clamp_min(0)
         self._update_running(mean.detach() + shift.flatten(), variance.detach(), total)
         y = (centred - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
         if self.affine:

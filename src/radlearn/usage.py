@@ -48,7 +48,7 @@ USAGE = {
         "Adds rows to results.parquet beside the run, and keeps the prediction of every case.",
         (
             "radlearn evaluate run=nova_vitb",
-            "radlearn evaluate run=nova_vitb data.train_manifest=test.csv data.image_root=images split=test",
+            "radlearn evaluate run=nova_vitb data.test_manifest=test.csv 'data.label_cols=[Edema]'",
             "radlearn evaluate run=nova_vitb positive_prompts='[edema]' negative_prompts='[no edema]'",
         ),
         ("task", "data"),

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from radlearn.data.text_cache import TextCache
@@ -43,3 +44,21 @@ def test_no_text_is_written_to_disk(tmp_path):
     TextCache(tmp_path, Counting()).encode(["Mr. Miller has an effusion"])
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"Miller" not in written
+
+
+def test_what_was_encoded_before_a_kill_is_kept(tmp_path, monkeypatch):
+    from radlearn.data import text_cache
+
+    monkeypatch.setattr(text_cache, "_TEXTS_A_PART", 2)
+
+    class Dies(Counting):
+        def encode(self, texts):
+            if len(self.calls) == 2:
+                raise KeyboardInterrupt
+            return super().encode(texts)
+
+    with pytest.raises(KeyboardInterrupt):
+        TextCache(tmp_path, Dies(), batch_size=1).encode(["a", "bb", "ccc", "dddd"])
+    encoder = Counting()
+    TextCache(tmp_path, encoder, batch_size=1).encode(["a", "bb", "ccc", "dddd"])
+    assert encoder.calls == [["ccc"], ["dddd"]]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
+import pytest
 import torch
 
+from radlearn.errors import RadlearnError
 from radlearn.training import checkpoint
 from radlearn.training.pretrain import pretrain
 
@@ -91,3 +94,48 @@ def test_leftovers_of_a_killed_save_are_ignored_and_removed(configure):
 def test_last_checkpoints_and_the_best_are_kept(configure):
     run = pretrain(configure("max_steps=6", "save_every_n_steps=1", "keep_last=2"))
     assert [p.name for p in checkpoint.saved(run.folder)] == ["step-00000005", "step-00000006"]
+
+
+def test_a_run_does_not_go_on_with_other_data_or_another_text_side(configure):
+    config = configure("max_steps=6", "save_every_n_steps=2")
+    run = pretrain(config)
+    for later in checkpoint.saved(run.folder)[1:]:
+        shutil.rmtree(later)
+    about = checkpoint.saved(run.folder)[0] / "about.json"
+    before = about.read_text()
+    for key, match in (("data", "has changed since the run began"), ("text_encoder", "another text side")):
+        content = json.loads(before)
+        content[key]["fingerprint" if key == "data" else "version"] = "0"
+        about.write_text(json.dumps(content))
+        with pytest.raises(RadlearnError, match=match):
+            pretrain(config)
+    about.write_text(before)
+    with pytest.raises(RadlearnError, match="another text side"):
+        pretrain({**config, "text": {**config["text"], "max_length": 7}})
+    assert pretrain(config).steps == 6
+
+
+def test_a_size_found_by_auto_is_kept(configure, monkeypatch):
+    from radlearn.training import batch_size
+
+    monkeypatch.setattr(batch_size, "_free_memory", lambda device: 4e6)
+    config = configure("batch_size=auto", "max_steps=4", "save_every_n_steps=2")
+    run = pretrain(config)
+    size = checkpoint.load(run.folder).about["batch_size"]
+    shutil.rmtree(checkpoint.latest(run.folder))
+    monkeypatch.setattr(batch_size, "_free_memory", lambda device: 1e12)
+    pretrain(config)
+    assert checkpoint.load(run.folder).about["batch_size"] == size
+
+
+def test_branching_off_an_earlier_checkpoint_needs_another_name(configure):
+    run = pretrain(configure("max_steps=4", "save_every_n_steps=2", "keep_last=9"))
+    first = checkpoint.saved(run.folder)[0]
+    with pytest.raises(RadlearnError, match="later checkpoints"):
+        pretrain(configure("max_steps=4", "save_every_n_steps=2", "keep_last=9", f"ckpt_path={first}"))
+
+
+def test_an_unfinished_run_states_what_it_has_spent(configure):
+    run = pretrain(configure("max_steps=4", "save_every_n_steps=2", "keep_last=9"))
+    spent = [checkpoint.load(path).about["budget"]["samples_seen"] for path in checkpoint.saved(run.folder)]
+    assert spent == [16, 32]

@@ -18,6 +18,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
+_TEXTS_A_PART = 4096
+
 
 class Encodes(Protocol):
     """What the cache asks of a text encoder."""
@@ -67,16 +69,20 @@ class TextCache:
 
     def _add(self, missing: dict[str, str], progress: Callable[[int, int], None] | None) -> None:
         by_length = sorted(missing.items(), key=lambda item: len(item[1]))
-        new: dict[str, np.ndarray] = {}
+        unwritten: dict[str, np.ndarray] = {}
         for start in range(0, len(by_length), self.batch_size):
             part = by_length[start : start + self.batch_size]
             features = self.encoder.encode([text for _, text in part]).cpu().numpy().astype(np.float32)
-            new.update(zip([h for h, _ in part], features, strict=True))
+            unwritten.update(zip([h for h, _ in part], features, strict=True))
+            done = start + len(part)
+            # Now and then: a killed process loses minutes of encoding, not hours.
+            if len(unwritten) >= _TEXTS_A_PART or done == len(by_length):
+                if self.folder is not None:
+                    self._write(unwritten)
+                self._features.update(unwritten)
+                unwritten = {}
             if progress is not None:
-                progress(len(new), len(by_length))
-        if self.folder is not None:
-            self._write(new)
-        self._features.update(new)
+                progress(done, len(by_length))
 
     def _write(self, new: dict[str, np.ndarray]) -> None:
         assert self.folder is not None

@@ -51,9 +51,7 @@ def resolve(text: Mapping[str, Any], *, synthetic: bool) -> dict[str, Any]:
 
 
 def build(text: Mapping[str, Any]) -> TextEncoder:
-    """The frozen text encoder of resolved `text` settings: `minilm`, `hashed`, a folder, a hub id or a dotted
-    class.
-    """
+    """The frozen text encoder of resolved `text` settings: `minilm`, `hashed`, a folder or a hub id."""
     model = str(text["model"])
     settings = {key: text[key] for key in _SETTINGS if key in text}
     if model == "minilm":

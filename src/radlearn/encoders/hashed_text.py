@@ -1,6 +1,4 @@
-"""A text model that needs no file: hashed words and word pairs, for a bare install without any language
-model.
-"""
+"""A text model that needs no file: hashed words and word pairs, for a bare install."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The encoder of the demo, of the tests and of the README's tables: six convolutions that learn on a CPU in
-minutes.
-"""
+"""The encoder of the demo and the tests: six convolutions that learn on a CPU in minutes."""
 
 from __future__ import annotations
 

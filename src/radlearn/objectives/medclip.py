@@ -30,7 +30,7 @@ class MedCLIP(ContrastiveDualEncoder):
         similarity: of two label vectors: `dot` (the released code) or `cosine` (the paper).
         target_temperature: divides the similarities; with 1, targets flatten as the batch grows.
         label_coding: `binary` (1 positive, else 0) or `signed` (1, 0 uncertain or not mentioned, -1
-            negative).
+            negative); for a table, `signed` needs data.uncertain=keep and data.blank=ignore.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views", "text", "labels")

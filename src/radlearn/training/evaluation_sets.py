@@ -4,6 +4,7 @@ split.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from radlearn.data.prompts import default_prompts
 from radlearn.datasets import Dataset, open_dataset
-from radlearn.errors import ConfigurationError
+from radlearn.errors import ConfigurationError, DataError
 from radlearn.training.probes import ZeroShotProbe
 from radlearn.training.text import TextSide
+
+logger = logging.getLogger("radlearn")
 
 _MAX_ROWS = 1024
 
@@ -31,10 +34,27 @@ def evaluation_sets(config: Mapping[str, Any], data: Dataset, text: TextSide | N
     probes = []
     for entry in entries:
         other = open_dataset(evaluation_data(entry), config["paths"])
-        split = other.split(entry.get("split", "test"))
-        rows = split if len(split) else np.arange(len(other.rows))
+        rows = other.split(entry.get("split", "test"))
+        if len(rows) == 0:
+            raise DataError(f"evaluation set '{entry['name']}' has no rows in its split: set split")
+        _warn_of_shared_patients(entry["name"], data, other, rows)
         probes.append(zero_shot_probe(entry["name"], other, rows, text, entry))
     return probes
+
+
+def _warn_of_shared_patients(name: str, data: Dataset, other: Dataset, rows: np.ndarray) -> None:
+    """Say so where evaluation and training may have seen the same patients."""
+    trained = set(data.rows[data.split("train").tolist()]["patient_id"])
+    shared = trained & set(other.rows[rows.tolist()]["patient_id"])
+    if shared:
+        logger.warning(
+            "%d patient ids of evaluation set '%s' stand in the training split as well: scores on patients "
+            "that were trained on are too good",
+            len(shared),
+            name,
+        )
+    if data.card.name in other.card.overlaps or other.card.name in data.card.overlaps:
+        logger.warning("%s and %s share patients by their origin", data.card.name, other.card.name)
 
 
 def evaluation_data(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +97,7 @@ def zero_shot_probe(
         name=name,
         source=data.source,
         rows=data.source_rows[rows],
-        labels=np.where(labels == -1, np.nan, labels),
+        labels=np.where((labels == 0) | (labels == 1), labels, np.nan),
         label_names=names,
         positive=features[: len(names)],
         negative=features[len(names) :],

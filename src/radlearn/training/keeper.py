@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from radlearn.training.probes import Alarms, Probes
 
 @dataclasses.dataclass
 class Best:
-    """The best value of the monitored metric so far, and its step."""
+    """The best macro AUC so far, and its step."""
 
     step: int | None = None
     value: float | None = None
@@ -61,7 +62,8 @@ class Keeper(L.Callback):
         if module.micro_step or not trainer.is_global_zero:
             return
         value = self.probes.macro_auc
-        better = value is not None and (self.best.value is None or value > self.best.value)
+        known = value is not None and math.isfinite(value)
+        better = known and (self.best.value is None or value > self.best.value)  # type: ignore[operator]
         if better:
             self.best.step, self.best.value = module.step, value
         last = module.step == module.optimisation.num_steps
@@ -78,7 +80,15 @@ class Keeper(L.Callback):
             "best": dataclasses.asdict(self.best),
             "alarms": {"counts": dict(self.alarms.counts), "ringing": dict(self.alarms.ringing)},
         }
-        about = {**self.about, "step": module.step, "num_steps": module.optimisation.num_steps}
+        done = module.step / module.optimisation.num_steps
+        # What has been spent so far, which of an unfinished run is less than what was planned.
+        spent = {k: v if k == "num_views" else round(v * done) for k, v in self.about["budget"].items()}
+        about = {
+            **self.about,
+            "budget": spent,
+            "step": module.step,
+            "num_steps": module.optimisation.num_steps,
+        }
         folder = checkpoint.folder_of(self.run, module.step)
         checkpoint.save(folder, module.objective, config=self.config, about=about, state=state)
         checkpoint.prune(self.run, self.keep_last, self.best.step)

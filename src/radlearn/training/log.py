@@ -135,6 +135,8 @@ class Recorder(L.Callback):
         on_cpu = module.output.loss.device.type == "cpu"
         if on_cpu or len(self._pending) >= _STEPS_A_READ:
             self.read()
+            # Reading waits for the accelerator's work: that time belongs to the steps.
+            self._end = time.perf_counter()
             self.table.write(if_due=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

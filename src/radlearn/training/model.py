@@ -111,7 +111,9 @@ class Model:
         """Embeddings (N, D) of texts, on the CPU."""
         features = self._text_cache().encode(texts).to(next(self.objective.parameters()).device)
         with evaluating(self.objective):
-            return self.objective.embed_text(features).float().cpu().clone()
+            embeddings = self.objective.embed_text(features).float().cpu()
+        # Out of inference mode, so that what is returned may take part in a user's own training.
+        return embeddings.clone()
 
     def zero_shot(
         self,
@@ -148,8 +150,9 @@ def load(
 
 def _check_trust(config: dict[str, Any], trust: Sequence[str]) -> None:
     """A dotted path in a checkpoint is code to run: only from modules the caller names."""
-    for group in ("method", "encoder"):
-        name = str(config[group]["name"])
+    named = [config[group]["name"] for group in ("method", "encoder", "data")]
+    named += [entry.get("data", "table") for entry in config.get("evals") or []]
+    for name in map(str, named):
         if "." in name and not any(name == t or name.startswith(f"{t}.") for t in trust):
             raise ConfigurationError(
                 f"the checkpoint names the class {name}; loading it runs its code: if you trust it, "

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from radlearn.errors import ConfigurationError
 from radlearn.objectives.base import Objective
 from radlearn.ranks import rank
 from radlearn.records import Batch, Output
@@ -66,6 +67,15 @@ class RunModule(L.LightningModule):
         self.output: Output | None = None
         self.batch_ended = time.perf_counter()
 
+    def train(self, mode: bool = True) -> RunModule:
+        """Frozen parts stay in eval mode: batch statistics and dropout belong to what does not learn."""
+        super().train(mode)
+        for child in self.objective.modules():
+            parameters = list(child.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                child.eval()
+        return self
+
     def current_lr(self) -> float:
         """The learning rate of the present step."""
         o = self.optimisation
@@ -110,6 +120,8 @@ class RunModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW over the trainable parameters."""
         o = self.optimisation
+        if not any(parameter.requires_grad for parameter in self.objective.parameters()):
+            raise ConfigurationError("freeze leaves nothing to learn: name fewer parts")
         groups = parameter_groups(
             self.objective,
             weight_decay=o.weight_decay,

@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from radlearn import config as configuration
 from radlearn.data.dataset import StudyDataset, Texts
@@ -42,11 +43,12 @@ from radlearn.training.trackers import open_trackers
 
 logger = logging.getLogger("radlearn")
 
-# Keys that a resumed run may change: where it runs and what it writes, not what it learns.
+# Keys that a resumed run may change: where it runs and what it writes, not what it learns. The number of
+# devices is not among them: it is a factor of the batch.
 _FREE_TO_CHANGE = {
-    "accelerator", "ckpt_path", "devices", "dry_run", "eval_every_n_steps", "evals", "keep_last",
-    "metrics_every_n_steps", "monitor", "num_nodes", "num_workers", "output_dir", "paths", "run_name",
-    "save_every_n_steps", "strategy", "tracker", "trainer", "trust", "wandb_enabled", "wandb_project",
+    "accelerator", "ckpt_path", "dry_run", "eval_every_n_steps", "evals", "keep_last",
+    "metrics_every_n_steps", "num_workers", "output_dir", "paths", "run_name", "save_every_n_steps",
+    "strategy", "tracker", "trainer", "trust", "wandb_enabled", "wandb_project",
 }  # fmt: skip
 # Images whose size is looked up before training.
 _SAMPLE = 256
@@ -91,13 +93,15 @@ def pretrain(config: dict[str, Any]) -> Run:
     if config["text"].get("model") is not None:
         text = open_text(config["text"], Path(config["paths"]["cache"]), synthetic=data.card.synthetic)
         config = {**config, "text": text.settings}
+    if found is not None:
+        _check_same_inputs(found, config, data, text)
     objective = build_objective(config, None if text is None else text.encoder.width)
     training = _training_data(config, data, text, objective)
     _initialise(config, objective, training, found)
     _announce(config, data, text, training, found)
 
-    size = _batch_size(config, objective, training)
     world = int(config["num_nodes"]) * _num_devices(config)
+    size = _batch_size(config, objective, training, world, found)
     optimisation = _optimisation(config, len(training), size, world)
     if config["dry_run"]:
         logger.info("dry run: %d steps of %d studies are ready to go", optimisation.num_steps, size * world)
@@ -112,10 +116,35 @@ def pretrain(config: dict[str, Any]) -> Run:
 
 
 def _checkpoint_to_resume(run: Path, config: Mapping[str, Any]) -> checkpoint.Checkpoint | None:
-    if config.get("ckpt_path"):
-        return checkpoint.load(Path(config["ckpt_path"]))
-    folder = checkpoint.latest(run)
-    return None if folder is None else checkpoint.load(folder)
+    last = checkpoint.latest(run)
+    if not config.get("ckpt_path"):
+        return None if last is None else checkpoint.load(last)
+    found = checkpoint.load(Path(config["ckpt_path"]))
+    if last is not None and checkpoint.load(last).step > found.step:
+        raise ConfigurationError(
+            f"{run} has later checkpoints than ckpt_path={config['ckpt_path']}: choose another run_name to "
+            "branch off, or remove the later ones"
+        )
+    return found
+
+
+def _check_same_inputs(
+    found: checkpoint.Checkpoint, config: Mapping[str, Any], data: Dataset, text: TextSide | None
+) -> None:
+    """A run goes on with the data and the frozen text features it began with."""
+    before, now = found.about["data"]["fingerprint"], data.card.fingerprint
+    if before != now:
+        raise DataError(
+            f"{data.card.name} has changed since the run began (fingerprint {before[:12]}, now {now[:12]}): "
+            "restore it, or choose another run_name"
+        )
+    settings = {k: (v, config["text"].get(k)) for k, v in found.config["text"].items()}
+    changed = {k: pair for k, pair in settings.items() if pair[0] != pair[1]}
+    if changed or found.about["text_encoder"] != (None if text is None else text.encoder.identity):
+        raise ConfigurationError(
+            f"the run began with another text side (then, now): {changed or 'other weights'}; choose another "
+            "run_name"
+        )
 
 
 def _check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
@@ -295,15 +324,28 @@ def _device(config: Mapping[str, Any]) -> torch.device:
     return torch.device("cuda" if use_cuda else "cpu")
 
 
-def _batch_size(config: Mapping[str, Any], objective: Objective, training: StudyDataset) -> int:
+def _batch_size(
+    config: Mapping[str, Any],
+    objective: Objective,
+    training: StudyDataset,
+    world: int,
+    found: checkpoint.Checkpoint | None,
+) -> int:
     if config["batch_size"] != "auto":
         return int(config["batch_size"])
+    if found is not None:
+        return int(found.about["batch_size"])
+    if world > 1:
+        raise ConfigurationError(
+            "batch_size=auto measures one device: find the size with devices=1 dry_run=true, then give it "
+            "as a number"
+        )
     device = _device(config)
     size = batch_sizes.largest_batch(
         objective.to(device),
         lambda count: training.__getitems__([(0, i % len(training)) for i in range(count)]),
         device=device,
-        num_rows=len(training) // _num_devices(config),
+        num_rows=len(training),
     )
     logger.info("batch_size=auto: %d", size)
     return size
@@ -355,6 +397,7 @@ def _fit(
             "fingerprint": data.card.fingerprint,
             "synthetic": data.card.synthetic,
         },
+        "batch_size": size,
         "budget": budget(config, objective, optimisation, size, world),
     }
     keeper = Keeper(
@@ -377,7 +420,11 @@ def _fit(
         optimizer_state=None if state is None else state["optimizer"],
     )
     quiet_libraries()
+    # Our own checkpoints resume a requeued job; Lightning's would be restored over them.
+    slurm: Any = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None
     trainer = L.Trainer(
+        default_root_dir=run,
+        plugins=slurm,
         max_steps=optimisation.num_steps - start,
         max_epochs=-1,
         accelerator=config["accelerator"],

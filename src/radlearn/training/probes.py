@@ -75,8 +75,8 @@ class Alarms:
     counts: dict[str, int] = field(default_factory=dict)
     ringing: dict[str, str] = field(default_factory=dict)
 
-    def read(self, step: int, report: dict[str, float]) -> list[str]:
-        """Take one reading; returns the messages of alarms that start to ring now."""
+    def read(self, step: int, report: dict[str, float], *, num_rows: int) -> list[str]:
+        """Take one reading of `num_rows` studies; returns the messages of alarms that start to ring now."""
         signs = {}
         for side in ("image_global", "text"):
             std, rank = report[f"collapse/{side}_std_mean"], report[f"collapse/{side}_effective_rank"]
@@ -84,7 +84,8 @@ class Alarms:
                 std < COLLAPSED_STD,
                 f"mean per-dimension standard deviation {std:.3f} < 0.1",
             )
-            limit = self.embed_dim / 8
+            # Centred rows span at most one dimension less than there are.
+            limit = min(self.embed_dim, num_rows - 1) / 8
             signs[f"{side} dimension"] = (rank < limit, f"effective rank {rank:.1f} < {limit:g}")
         new = []
         for sign, (bad, why) in signs.items():
@@ -142,14 +143,14 @@ class Probes(L.Callback):
     def _diagnose(self, trainer: L.Trainer, module: RunModule) -> None:
         assert module.output is not None
         tensors = module.output.tensors
-        if not trainer.is_global_zero or "image" not in tensors or len(tensors["text"]) < 2:
+        if not trainer.is_global_zero or not {"image", "text"} <= tensors.keys() or len(tensors["text"]) < 2:
             return
         image, text = tensors["image"][:, :_MAX_ROWS], tensors["text"][:_MAX_ROWS]
         local = image[self.num_global :] if image.shape[0] > self.num_global else None
         report = embedding_report(image[: self.num_global], text, local)
         report |= module.objective.diagnose({"image": image, "text": text}, module.step)
         self.table.add(module.step, {f"diagnostics/{key}": value for key, value in report.items()})
-        for message in self.alarms.read(module.step, report):
+        for message in self.alarms.read(module.step, report, num_rows=len(text)):
             logger.warning(message)
 
     def _evaluate(self, trainer: L.Trainer, module: RunModule) -> None:
@@ -178,7 +179,7 @@ class Probes(L.Callback):
             if case.texts is not None:
                 self._diagnose_held_out(module, case, images, positions)
         if macros:
-            self.macro_auc = float(np.mean(macros))
+            self.macro_auc = float(np.nanmean(macros))
             self.table.add(module.step, {"eval/macro_auc": self.macro_auc})
 
     def _diagnose_held_out(

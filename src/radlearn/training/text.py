@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -44,7 +45,18 @@ class TextSide:
         return _text_model.describe(self.encoder)
 
     def features(self, texts: Sequence[str]) -> Tensor:
-        """(N, width) features, with a progress bar for those that are not cached yet."""
+        """(N, width) features, with a progress bar for those that are not cached yet.
+
+        Encoded on the accelerator if there is one, which is given back for training.
+        """
+        if torch.cuda.is_available():
+            self.encoder.to("cuda")
+        try:
+            return self._encode(texts)
+        finally:
+            self.encoder.to("cpu")
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
         console = Console(stderr=True)
         if not console.is_terminal or not is_main_process():
             return self.cache.encode(texts)

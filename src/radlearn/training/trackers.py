@@ -73,8 +73,20 @@ def _mlflow(config: Mapping[str, Any], run: Path) -> Track:
 def _wandb(config: Mapping[str, Any], run: Path) -> Track:
     import wandb
 
-    project = config["wandb_project"] or "radlearn"
+    # Console text and command lines hold paths, and those of MIMIC-CXR hold patient ids.
+    settings = wandb.Settings(
+        console="off",
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        disable_git=True,
+        disable_code=True,
+        save_code=False,
+    )
     started = wandb.init(
-        project=project, name=run.name, dir=str(run), config={key: config[key] for key in _SHARED}
+        project=config["wandb_project"] or "radlearn",
+        name=run.name,
+        dir=str(run),
+        config={key: config[key] for key in _SHARED},
+        settings=settings,
     )
     return lambda step, values: started.log(dict(values), step=step)
