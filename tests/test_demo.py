@@ -17,7 +17,7 @@ def test_the_fast_demo_learns_what_is_easy_and_writes_its_page(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" in done.stdout
-    run = tmp_path / "runs" / "demo-nova"
+    run = tmp_path / "runs" / "demo-nova-fast"
     page = (run / "report" / "index.html").read_text()
     assert "ynthetic" in page
     assert "https://" not in page.replace("https://arxiv.org", "")

@@ -99,6 +99,14 @@ def remove_new_folders(folder: str) -> None:
 
 
 OmegaConf.register_new_resolver("radlearn.setting", setting, replace=True)
+
+
+def _short(fast: bool, smoke: bool) -> str:
+    """What a shortened run is called besides, so that it never stands in the way of the real one."""
+    return ("-fast" if fast else "") + ("-smoke" if smoke else "")
+
+
+OmegaConf.register_new_resolver("radlearn.short", _short, replace=True)
 OmegaConf.register_new_resolver("radlearn.slug", _slug, replace=True)
 OmegaConf.register_new_resolver("radlearn.run_folder", _run_folder, replace=True)
 

@@ -264,7 +264,7 @@ def test_trackers_are_given_numbers_only(configure, monkeypatch):
         module, "open_trackers", lambda config, run: [lambda step, values: sent.append((step, values))]
     )
     pretrain(configure("max_steps=2"))
-    assert [step for step, _ in sent] == [1, 2]
+    assert {step for step, _ in sent} == {1, 2}
     assert all(isinstance(value, float) for _, values in sent for value in values.values())
 
 

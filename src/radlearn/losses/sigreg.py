@@ -95,9 +95,14 @@ def sigreg(
     with full_precision(x.device):
         tests, views_per_test = _arrange(at_least_float32(x), pool)
         directions = sample_slices(x.shape[-1], num_slices, seed=seed, step=step, sampling=slice_sampling)
-        target, weights = (tests.new_tensor(values) for values in _quadrature(knots, t_max))
+        target, weights = _quadrature_tensors(knots, t_max, tests.dtype, tests.device)
         angle_step = t_max / (knots - 1)
-        directions = (angle_step * directions).to(tests.device, tests.dtype, non_blocking=True)
+        directions = (angle_step * directions).to(tests.dtype)
+        if tests.is_cuda:
+            # From pageable memory the copy would hold up the step.
+            directions = directions.pin_memory().to(tests.device, non_blocking=True)
+        else:
+            directions = directions.to(tests.device)
         sum_rows = functools.partial(
             trigonometric_sums, directions=directions, num_frequencies=knots - 1, compile=compile
         )
@@ -161,6 +166,18 @@ def _quadrature(knots: int, t_max: float) -> tuple[tuple[float, ...], tuple[floa
 
 SIGREG_FLOOR: float = sigreg_floor()
 """`sigreg_floor` at the default knots: the value a perfect embedding reaches; log SIGReg divided by it."""
+
+
+@functools.lru_cache(maxsize=16)
+def _quadrature_tensors(
+    knots: int, t_max: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Target and weights on a device, copied once: a copy each step would wait for the device."""
+    with torch.inference_mode(False):
+        target, weights = (
+            torch.tensor(values, dtype=dtype, device=device) for values in _quadrature(knots, t_max)
+        )
+    return target, weights
 
 
 def _arrange(x: Tensor, pool: Pool) -> tuple[Tensor, int]:

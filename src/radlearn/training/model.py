@@ -84,7 +84,7 @@ class Model:
             encoder = _text_model.build(self.config["text"])
             differing = {
                 key: (trained.get(key), encoder.identity.get(key))
-                for key in {*trained, *encoder.identity}
+                for key in {*trained, *encoder.identity} - ({"name"} if "sha256" in trained else set())
                 if trained.get(key) != encoder.identity.get(key)
             }
             if differing:

@@ -377,7 +377,8 @@ def _fit(
     start = 0 if found is None else found.step
     table = MetricsTable(run / "metrics.parquet" if is_main_process() else None, last_step=start)
     bad = BadImages(training, data, run, float(config["data"].get("max_bad_fraction", 0.001)))
-    recorder = Recorder(table, trackers=open_trackers(config, run), on_bad=bad.add)
+    trackers = open_trackers(config, run)
+    recorder = Recorder(table, trackers=trackers, on_bad=bad.add)
     alarms = Alarms(int(config["embed_dim"]), **(state["alarms"] if state else {}))
     probes = Probes(
         table,
@@ -388,6 +389,7 @@ def _fit(
         num_global=config["global_crops_number"],
         batch_size=size,
         num_workers=config["num_workers"],
+        trackers=trackers,
     )
     about = {
         "text_encoder": None if text is None else text.encoder.identity,
@@ -462,6 +464,9 @@ def _fit(
         failure = batch_sizes.out_of_memory(error, size)
         if failure is not None:
             raise failure from error
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            # Lightning turns Ctrl-C into exit(1); the command line has its own word for it.
+            raise KeyboardInterrupt from error
         raise
     finally:
         progress.close()

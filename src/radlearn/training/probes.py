@@ -5,7 +5,7 @@ alarms.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,6 +107,7 @@ class Probes(L.Callback):
         sets: the evaluation sets.
         num_global: how many of the batch's views are global ones.
         batch_size, num_workers: of the evaluation.
+        trackers: called with (step, values); only numbers ever reach them.
     """
 
     def __init__(
@@ -120,7 +121,9 @@ class Probes(L.Callback):
         num_global: int,
         batch_size: int,
         num_workers: int,
+        trackers: Sequence[Callable[[int, Mapping[str, float]], None]] = (),
     ) -> None:
+        self.trackers = trackers
         self.table, self.alarms, self.sets = table, alarms, sets
         self.metrics_every, self.evaluate_every, self.num_global = metrics_every, evaluate_every, num_global
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -140,6 +143,11 @@ class Probes(L.Callback):
         if self.sets and self.evaluate_every and (step % self.evaluate_every == 0 or last):
             self._evaluate(trainer, module)
 
+    def _add(self, step: int, values: Mapping[str, float]) -> None:
+        self.table.add(step, values)
+        for track in self.trackers:
+            track(step, values)
+
     def _diagnose(self, trainer: L.Trainer, module: RunModule) -> None:
         assert module.output is not None
         tensors = module.output.tensors
@@ -149,7 +157,7 @@ class Probes(L.Callback):
         local = image[self.num_global :] if image.shape[0] > self.num_global else None
         report = embedding_report(image[: self.num_global], text, local)
         report |= module.objective.diagnose({"image": image, "text": text}, module.step)
-        self.table.add(module.step, {f"diagnostics/{key}": value for key, value in report.items()})
+        self._add(module.step, {f"diagnostics/{key}": value for key, value in report.items()})
         for message in self.alarms.read(module.step, report, num_rows=len(text)):
             logger.warning(message)
 
@@ -175,12 +183,12 @@ class Probes(L.Callback):
             numbers = {
                 f"eval/{case.name}/{n}_auc": float(v) for n, v in zip(case.label_names, values, strict=True)
             }
-            self.table.add(module.step, numbers | {f"eval/{case.name}/macro_auc": mean})
+            self._add(module.step, numbers | {f"eval/{case.name}/macro_auc": mean})
             if case.texts is not None:
                 self._diagnose_held_out(module, case, images, positions)
         if macros:
             self.macro_auc = float(np.nanmean(macros))
-            self.table.add(module.step, {"eval/macro_auc": self.macro_auc})
+            self._add(module.step, {"eval/macro_auc": self.macro_auc})
 
     def _diagnose_held_out(
         self, module: RunModule, case: ZeroShotProbe, images: Tensor, positions: np.ndarray
@@ -191,7 +199,7 @@ class Probes(L.Callback):
         with evaluating(module.objective):
             texts = module.objective.embed_text(features).float().cpu()
         report = embedding_report(images[None, :_MAX_ROWS], texts[:_MAX_ROWS].clone())
-        self.table.add(module.step, {f"held_out/{case.name}/{key}": value for key, value in report.items()})
+        self._add(module.step, {f"held_out/{case.name}/{key}": value for key, value in report.items()})
 
 
 def _join(images: Tensor, positions: np.ndarray) -> tuple[Tensor, np.ndarray]:
