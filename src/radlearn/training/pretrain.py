@@ -27,7 +27,7 @@ from radlearn.objectives.base import Objective
 from radlearn.ranks import is_main_process
 from radlearn.terminal import quiet_libraries
 from radlearn.training import batch_size as batch_sizes
-from radlearn.training import checkpoint, shortcuts
+from radlearn.training import checkpoint, resume, shortcuts
 from radlearn.training.bad_images import BadImages
 from radlearn.training.budget import budget
 from radlearn.training.evaluation_sets import evaluation_sets
@@ -43,13 +43,6 @@ from radlearn.training.trackers import open_trackers
 
 logger = logging.getLogger("radlearn")
 
-# Keys that a resumed run may change: where it runs and what it writes, not what it learns. The number of
-# devices is not among them: it is a factor of the batch.
-_FREE_TO_CHANGE = {
-    "accelerator", "ckpt_path", "dry_run", "eval_every_n_steps", "evals", "keep_last",
-    "metrics_every_n_steps", "num_workers", "output_dir", "paths", "run_name", "save_every_n_steps",
-    "strategy", "tracker", "trainer", "trust", "wandb_enabled", "wandb_project",
-}  # fmt: skip
 # Images whose size is looked up before training.
 _SAMPLE = 256
 
@@ -75,9 +68,9 @@ def pretrain(config: dict[str, Any]) -> Run:
     started = time.monotonic()
     config = shortcuts.apply(config)
     run = Path(config["output_dir"])
-    found = _checkpoint_to_resume(run, config)
+    found = resume.checkpoint_to_resume(run, config)
     if found is not None:
-        _check_same_settings(found.config, config, run)
+        resume.check_same_settings(found.config, config, run)
         if found.step >= int(found.about["num_steps"]):
             logger.info(
                 "run %s is complete: %d steps. Evaluate it, or choose another run_name", run, found.step
@@ -94,7 +87,7 @@ def pretrain(config: dict[str, Any]) -> Run:
         text = open_text(config["text"], Path(config["paths"]["cache"]), synthetic=data.card.synthetic)
         config = {**config, "text": text.settings}
     if found is not None:
-        _check_same_inputs(found, config, data, text)
+        resume.check_same_inputs(found, config, data, text)
     objective = build_objective(config, None if text is None else text.encoder.width)
     training = _training_data(config, data, text, objective)
     _initialise(config, objective, training, found)
@@ -113,66 +106,6 @@ def pretrain(config: dict[str, Any]) -> Run:
         (run / "card.json").write_text(json.dumps(dataclasses.asdict(data.card), indent=1))
     alarms = _fit(config, run, data, text, objective, training, optimisation, size, world, found)
     return Run(run, optimisation.num_steps, time.monotonic() - started, tuple(alarms.ringing.values()))
-
-
-def _checkpoint_to_resume(run: Path, config: Mapping[str, Any]) -> checkpoint.Checkpoint | None:
-    last = checkpoint.latest(run)
-    if not config.get("ckpt_path"):
-        return None if last is None else checkpoint.load(last)
-    found = checkpoint.load(Path(config["ckpt_path"]))
-    if last is not None and checkpoint.load(last).step > found.step:
-        raise ConfigurationError(
-            f"{run} has later checkpoints than ckpt_path={config['ckpt_path']}: choose another run_name to "
-            "branch off, or remove the later ones"
-        )
-    return found
-
-
-def _check_same_inputs(
-    found: checkpoint.Checkpoint, config: Mapping[str, Any], data: Dataset, text: TextSide | None
-) -> None:
-    """A run goes on with the data and the frozen text features it began with."""
-    before, now = found.about["data"]["fingerprint"], data.card.fingerprint
-    if before != now:
-        raise DataError(
-            f"{data.card.name} has changed since the run began (fingerprint {before[:12]}, now {now[:12]}): "
-            "restore it, or choose another run_name"
-        )
-    settings = {k: (v, config["text"].get(k)) for k, v in found.config["text"].items()}
-    changed = {k: pair for k, pair in settings.items() if pair[0] != pair[1]}
-    if changed or found.about["text_encoder"] != (None if text is None else text.encoder.identity):
-        raise ConfigurationError(
-            f"the run began with another text side (then, now): {changed or 'other weights'}; choose another "
-            "run_name"
-        )
-
-
-def _check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
-    """A run has one configuration: going on with another would make its saved one a lie."""
-
-    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            return {prefix[:-1]: value}
-        parts: dict[str, Any] = {}
-        for key, item in value.items():
-            parts |= flat(item, f"{prefix}{key}.")
-        return parts
-
-    old = flat({k: v for k, v in before.items() if k not in _FREE_TO_CHANGE})
-    new = flat({k: v for k, v in configuration.merge_defaults(now).items() if k not in _FREE_TO_CHANGE})
-    # `auto` was replaced by what was found when the run began.
-    changed = {
-        key: (old.get(key), new.get(key))
-        for key in sorted({*old, *new})
-        if old.get(key) != new.get(key) and new.get(key) != "auto" and not key.startswith("text.")
-    }
-    if changed:
-        shown = ", ".join(f"{key}: {was} -> {wants}" for key, (was, wants) in list(changed.items())[:5])
-        raise ConfigurationError(
-            f"the run {run} exists with other settings ({shown}): choose another run_name, give the same "
-            "settings to "
-            "resume it, or remove its folder to start anew"
-        )
 
 
 def _training_data(
