@@ -21,6 +21,3 @@ format:
 # Each benchmark prints ratios against a named baseline, in one run.
 bench name:
     uv run --group bench python benchmarks/{{name}}.py
-
-docs:
-    uv run --extra docs mkdocs build
