@@ -52,3 +52,18 @@ def share(whole: Batch, rows: slice) -> Batch:
         text_id=whole.text_id[rows],
         labels=whole.labels[rows],
     )
+
+
+def curve(name: str, *, lr: float = 1e-3) -> list[float]:
+    """Losses of ten AdamW steps of an objective on one batch."""
+    learner = objective(name).train()
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=lr)
+    losses = []
+    for step in range(10):
+        loss = learner(batch(), step).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        learner.after_step(step + 1, 10)
+        losses.append(float(loss.detach()))
+    return losses

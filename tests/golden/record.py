@@ -18,22 +18,6 @@ CURVES = Path(__file__).parent / "curves.json"
 NAMES = ("contrastive", "medclip", "nova", "siglip")
 
 
-def curve(name: str) -> list[float]:
-    """Losses of ten AdamW steps of a tiny objective on one batch."""
-    torch.manual_seed(0)
-    objective = tiny.objective(name).train()
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3)
-    losses = []
-    for step in range(10):
-        loss = objective(tiny.batch(), step).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        objective.after_step(step + 1, 10)
-        losses.append(float(loss.detach()))
-    return losses
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    CURVES.write_text(json.dumps({name: curve(name) for name in NAMES}, indent=1) + "\n")
+    CURVES.write_text(json.dumps({name: tiny.curve(name) for name in NAMES}, indent=1) + "\n")

@@ -62,8 +62,8 @@ class Keeper(L.Callback):
         if module.micro_step or not trainer.is_global_zero:
             return
         value = self.probes.macro_auc
-        known = value is not None and math.isfinite(value)
-        better = known and (self.best.value is None or value > self.best.value)  # type: ignore[operator]
+        # A NaN, from labels of one class, is no best: nothing would ever exceed it.
+        better = value is not None and math.isfinite(value) and value > (self.best.value or -math.inf)
         if better:
             self.best.step, self.best.value = module.step, value
         last = module.step == module.optimisation.num_steps
