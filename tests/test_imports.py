@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "radlearn"
 LAYERS = [
     {"errors", "records", "terminal"},
     {"registry"},
-    {"config", "schema", "stats", "losses", "metrics", "results", "ranks", "phantom"},
+    {"config", "schema", "run_lengths", "stats", "losses", "metrics", "results", "ranks", "phantom"},
     {"data"},
     {"manifests"},
     {"prepare", "datasets"},
@@ -21,7 +21,7 @@ LAYERS = [
 ]
 # Figures and the page redraw on a laptop without torch; the command line knows all.
 LAPTOP = {"figures", "report"}
-LAPTOP_KNOWS = {"errors", "records", "results", "stats", "figures", "report", "metrics"}
+LAPTOP_KNOWS = {"errors", "records", "run_lengths", "results", "stats", "figures", "report", "metrics"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 

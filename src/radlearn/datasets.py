@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from radlearn import config as configuration
 from radlearn import registry
+from radlearn.data import windows
+from radlearn.data.pixels import GREY
 from radlearn.data.store import FolderSource, ImageSource
 from radlearn.errors import ConfigurationError, DataError
+from radlearn.manifests._open import open_manifest
 from radlearn.manifests.base import Manifest
-from radlearn.prepare import load_prepared, prepare, prepared_folder
-from radlearn.records import Card
+from radlearn.prepare import load_prepared, prepare, prepared_folder, source_states, table_of
+from radlearn.records import Card, Pixels
 
 logger = logging.getLogger("radlearn")
 
@@ -34,6 +36,7 @@ class Dataset:
         card: the data card with its fingerprint.
         manifest: the plug-in that read it.
         short_side: `data.size`: the short side that larger images are shrunk to.
+        pixels: how the files of the release were read.
     """
 
     rows: pl.DataFrame
@@ -42,6 +45,7 @@ class Dataset:
     card: Card
     manifest: Manifest
     short_side: int
+    pixels: Pixels = GREY
 
     def split(self, name: str) -> np.ndarray:
         """Positions of a split's rows."""
@@ -76,32 +80,38 @@ def open_dataset(
     if smoke:
         root = Path(paths["cache"]) / "smoke" / str(data["name"])
         root.mkdir(parents=True, exist_ok=True)
-        return _read(registry.find("manifests", data["name"]).fake(root), root, size)
-    manifest: Manifest = registry.find("manifests", data["name"])(**configuration.manifest_arguments(data))
+        return _windowed(_read(registry.find("manifests", data["name"]).fake(root), root, size), data)
+    manifest = open_manifest(data)
     folder = prepared_folder(data, paths)
     root = release_root(manifest, data, paths, folder)
     if manifest.generated:
         prepare(manifest, root, folder, size=size, num_workers=num_workers)
-    if (folder / "card.json").exists():
-        return _prepared(manifest, root, folder, size)
-    return _read(manifest, root, size)
+    prepared = (folder / "card.json").exists()
+    return _windowed(
+        _prepared(manifest, root, folder, size) if prepared else _read(manifest, root, size), data
+    )
 
 
 def _prepared(manifest: Manifest, root: Path, folder: Path, size: int) -> Dataset:
     """A prepared data set: images from the store, the table as the release has it now.
 
-    Texts, labels and splits are read anew, so that an edited table is never silently the old one. Where the
-    release is not at hand, on another machine for instance, the table is the one that was prepared.
+    Texts, labels and splits are read anew, so that an edited table is never silently the old one, unless the
+    files that the table comes from are those of `prepare`, untouched. Where the release is not at hand, on
+    another machine for instance, the table is the one that was prepared.
 
     Raises:
         DataError: if the table names images that were never prepared.
     """
     rows, store, card = load_prepared(folder)
+    table = table_of(folder)
+    pixels = Pixels(**table["pixels"])
     if manifest.generated:
-        return Dataset(rows, store, np.arange(len(rows)), card, manifest, size)
-    if not root.exists():
-        logger.info("no release at %s: using the table that was prepared in %s", root, folder)
-        return Dataset(rows, store, np.arange(len(rows)), card, manifest, size)
+        return Dataset(rows, store, np.arange(len(rows)), card, manifest, size, pixels)
+    if not root.exists() or _is_untouched(table["sources"]):
+        if not root.exists():
+            logger.info("no release at %s: using the table that was prepared in %s", root, folder)
+        card = dataclasses.replace(card, fingerprint=table["fingerprint"])
+        return Dataset(rows, store, np.arange(len(rows)), card, manifest, size, pixels)
     release = manifest.read(root)
     rejected = pl.read_parquet(folder / "rejected.parquet")["image_id"].to_list()
     stored = pl.col("image_id").is_in(store.ids)
@@ -114,20 +124,56 @@ def _prepared(manifest: Manifest, root: Path, folder: Path, size: int) -> Datase
             "`radlearn prepare`; remove that folder and prepare again"
         )
     sizes = rows.select("image_id", "height", "width")
-    table = wanted.drop("height", "width").join(sizes, on="image_id", how="left", maintain_order="left")
-    source_rows = np.array([store.index_of(image_id) for image_id in table["image_id"]], dtype=np.int64)
+    sized = wanted.drop("height", "width").join(sizes, on="image_id", how="left", maintain_order="left")
+    source_rows = np.array([store.index_of(image_id) for image_id in sized["image_id"]], dtype=np.int64)
     card = dataclasses.replace(
         card, fingerprint=release.card.fingerprint, label_names=release.card.label_names
     )
-    return Dataset(table.select(wanted.columns), store, source_rows, card, manifest, size)
+    return Dataset(sized.select(wanted.columns), store, source_rows, card, manifest, size, pixels)
+
+
+def _is_untouched(sources: list[list[Any]]) -> bool:
+    return bool(sources) and source_states([path for path, *_ in sources]) == sources
 
 
 def _read(manifest: Manifest, root: Path, size: int) -> Dataset:
     """A release from its plain files: slower than a store, and nothing to prepare."""
     release = manifest.read(root)
     rows = release.rows
-    source = FolderSource(release.root, rows["path"].to_list(), rows["image_id"].to_list(), short_side=size)
-    return Dataset(rows, source, np.arange(len(rows)), release.card, manifest, size)
+    source = FolderSource(
+        release.root,
+        rows["path"].to_list(),
+        rows["image_id"].to_list(),
+        short_side=size,
+        pixels=release.pixels,
+    )
+    return Dataset(rows, source, np.arange(len(rows)), release.card, manifest, size, release.pixels)
+
+
+def _windowed(dataset: Dataset, data: Mapping[str, Any]) -> Dataset:
+    """The data set with the window of `data.window`, or its own, applied to Hounsfield units.
+
+    Raises:
+        ConfigurationError: if a window is set for images that hold no Hounsfield units, or `row` without
+            such a column.
+    """
+    wanted = data.get("window")
+    if dataset.pixels.kind != "hounsfield":
+        if wanted is not None:
+            raise ConfigurationError(f"data.window={wanted}: {dataset.card.name} holds no Hounsfield units")
+        return dataset
+    window = windows.parse(wanted if wanted is not None else dataset.pixels.window or "soft_tissue")
+    if window == windows.ROW:
+        if "window" not in dataset.rows.columns:
+            raise ConfigurationError(f"data.window=row: {dataset.card.name} names no window for its rows")
+        bounds = dataset.rows["window"].struct.unnest().fill_null(float("nan"))
+        pairs = bounds.select(pl.col("low", "high").cast(pl.Float64)).to_numpy()
+    else:
+        pairs = np.tile(np.asarray(window, np.float64), (len(dataset.rows), 1))
+    of_source = np.full((len(dataset.source), 2), np.nan)
+    of_source[dataset.source_rows] = pairs
+    source = windows.WindowedSource(dataset.source, of_source[:, 0], of_source[:, 1])
+    return dataclasses.replace(dataset, source=source)
 
 
 def release_root(manifest: Manifest, data: Mapping[str, Any], paths: Mapping[str, str], folder: Path) -> Path:

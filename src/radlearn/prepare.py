@@ -33,16 +33,19 @@ import cv2
 import numpy as np
 import polars as pl
 
-from radlearn import config, registry
-from radlearn.data.images import ImageError, read_image, read_image_and_size, resolve_inside, to_uint8
+from radlearn import config
+from radlearn.data.images import ImageError, resolve_inside, to_uint8
+from radlearn.data.pixels import read_pixels
+from radlearn.data.splits import check_patients
 from radlearn.data.store import Store, encode_image, read_metadata, shard_name, write_shard
 from radlearn.errors import ConfigurationError, DataError
+from radlearn.manifests._open import open_manifest
 from radlearn.manifests.base import REQUIRED, SPLITS, Manifest
-from radlearn.records import Card, Release
+from radlearn.records import Card, Pixels, Release
 
 logger = logging.getLogger("radlearn")
 
-FORMAT = 1
+FORMAT = 2
 # Up to this short side pixels are stored raw: 79 kB an image, read 8 to 12 times faster than JPEG.
 RAW_UP_TO = 256
 _SAMPLE = 64
@@ -87,6 +90,7 @@ class _Task:
     folder: Path
     root: Path
     size: int
+    pixels: Pixels
     settings_hash: str
     rows: tuple[tuple[str, str, bool], ...]
 
@@ -154,7 +158,13 @@ def _prepare(
     advance: Progress,
 ) -> Prepared:
     limit = _Limit(max_bad_fraction, len(release.rows) + len(release.rejected))
-    settings = {"format": FORMAT, "size": size, "shard_rows": shard_rows, "rows": _rows_hash(release.rows)}
+    settings = {
+        "format": FORMAT,
+        "size": size,
+        "shard_rows": shard_rows,
+        "pixels": json.loads(json.dumps(dataclasses.asdict(release.pixels))),  # as it comes back: no tuples
+        "rows": _rows_hash(release.rows),
+    }
     tasks = _tasks(release, out, settings)
     if dry_run:
         return _estimate(release, tasks, out, max(num_workers, 1))
@@ -213,6 +223,25 @@ def load_prepared(
     return rows, store, _card_from(written)
 
 
+def source_states(sources: Sequence[str]) -> list[list[Any]]:
+    """[path, bytes, modification time] of files, as `card.json` keeps them; a missing file has None."""
+    states: list[list[Any]] = []
+    for path in sources:
+        with contextlib.suppress(OSError):
+            state = Path(path).stat()
+            states.append([path, state.st_size, state.st_mtime_ns])
+            continue
+        states.append([path, None, None])
+    return states
+
+
+def table_of(folder: Path) -> dict[str, Any]:
+    """What `card.json` says of the table: its `fingerprint` as read, `sources` and `pixels`."""
+    written = _read_card(folder) or {}
+    pixels = written.get("settings", {}).get("pixels", {})
+    return {"fingerprint": "", "sources": [], "pixels": _tuples(pixels), **written.get("table", {})}
+
+
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """Hash of everything that decides the content of a prepared folder."""
     return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()[:16]
@@ -251,13 +280,8 @@ def _check_table(release: Release) -> None:
     strange = sorted({*rows["split"].unique().to_list()} - {*SPLITS}, key=str)
     if strange:
         raise DataError(f"manifest '{name}' names the splits {strange}: there is {', '.join(SPLITS)}")
-    split_counts = rows.group_by("patient_id").agg(pl.col("split").n_unique())
-    crossing = split_counts.filter(pl.col("split") > 1)["patient_id"].sort()
-    if len(crossing):
-        raise DataError(
-            f"{len(crossing)} patients of '{name}' stand in more than one split, first "
-            f"{crossing.head(3).to_list()}: split by patient"
-        )
+    if release.card.split_unit == "patient":
+        check_patients(rows)
 
 
 def _rows_hash(rows: pl.DataFrame) -> str:
@@ -271,7 +295,7 @@ def _tasks(release: Release, out: Path, settings: Mapping[str, Any]) -> list[_Ta
     rows = release.rows.select("image_id", "path", pl.col("split") == "train").rows()
     step, key, root = settings["shard_rows"], settings_hash(settings), Path(release.root)
     return [
-        _Task(number, out, root, settings["size"], key, tuple(rows[start : start + step]))
+        _Task(number, out, root, settings["size"], release.pixels, key, tuple(rows[start : start + step]))
         for number, start in enumerate(range(0, len(rows), step))
     ]
 
@@ -343,12 +367,12 @@ def _read_card(folder: Path) -> dict[str, Any] | None:
 
 def _card_from(written: Mapping[str, Any]) -> Card:
     names = {field.name for field in dataclasses.fields(Card)}
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in written.items()
-        if key in names
-    }
-    return Card(**fields)
+    return Card(**_tuples({key: value for key, value in written.items() if key in names}))
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples; the records have no lists."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _refuse_other_settings(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -433,7 +457,7 @@ def _done(task: _Task) -> dict[str, Any] | None:
 
 def _reads(task: _Task, path: str) -> bool:
     try:
-        read_image(resolve_inside(task.root, path), short_side=task.size)
+        read_pixels(resolve_inside(task.root, path), task.pixels, short_side=task.size)
     except ImageError:
         return False
     return True
@@ -448,14 +472,16 @@ def _make_shard(task: _Task, row_done: Callable[[], None] = lambda: None) -> dic
         for image_id, path, train in task.rows:
             row_done()
             try:
-                image, size = read_image_and_size(resolve_inside(task.root, path), short_side=task.size)
+                file = resolve_inside(task.root, path)
+                image, size = read_pixels(file, task.pixels, short_side=task.size)
             except ImageError as error:
                 rejected.append((image_id, path, error.reason, error.detail))
                 continue
             images.append(encode_image(image_id, image, _codec(image, task.size)))
             sizes.append(size)
             if train:
-                sums = [old + new for old, new in zip(sums, _pixel_sums(image), strict=True)]
+                found = _pixel_sums(image, task.pixels.window)
+                sums = [old + new for old, new in zip(sums, found, strict=True)]
     finally:
         cv2.setNumThreads(threads)
     fact = {
@@ -475,9 +501,9 @@ def _codec(image: np.ndarray, size: int) -> str:
     return "jpeg" if image.dtype == np.uint8 else "png"
 
 
-def _pixel_sums(image: np.ndarray) -> list[int]:
+def _pixel_sums(image: np.ndarray, window: tuple[float, float] | None) -> list[int]:
     """Count, sum and sum of squares of the 8-bit pixels: integers, so their order does not matter."""
-    counts = np.bincount(to_uint8(image).ravel(), minlength=256)
+    counts = np.bincount(to_uint8(image, window).ravel(), minlength=256)
     greys = np.arange(256)
     return [int(counts.sum()), int(counts @ greys), int(counts @ greys**2)]
 
@@ -514,7 +540,10 @@ def _finish(
         )
     _replace(out / "manifest.parquet", rows.write_parquet)
     _replace(out / "rejected.parquet", rejected.write_parquet)
-    written = dataclasses.asdict(card) | {"settings": settings}
+    written = dataclasses.asdict(card) | {
+        "settings": settings,
+        "table": {"fingerprint": release.card.fingerprint, "sources": source_states(release.sources)},
+    }
     _replace(out / "card.json", lambda path: path.write_text(json.dumps(written, indent=2), encoding="utf-8"))
     return Prepared(out, card, card.counts, rejected)
 
@@ -539,8 +568,8 @@ def _fingerprint(settings: Mapping[str, Any], unread: Sequence[str]) -> str:
 
 
 def _left_out(release: Release) -> dict[str, int]:
-    """Rows that the manifest's own settings leave out, such as lateral views; they are no faults."""
-    return {key: count for key, count in release.card.counts.items() if key.startswith("left_out.")}
+    """Rows that the settings leave out, such as lateral views, and patients in several published splits."""
+    return {key: n for key, n in release.card.counts.items() if key.startswith(("left_out.", "leak."))}
 
 
 def _counts(rows: pl.DataFrame, rejected: pl.DataFrame) -> dict[str, int]:
@@ -583,7 +612,7 @@ def _estimate(release: Release, tasks: Sequence[_Task], out: Path, workers: int)
     start, stored = time.perf_counter(), 0
     for task, image_id, path in sample:
         try:
-            image = read_image(resolve_inside(task.root, path), short_side=task.size)
+            image, _ = read_pixels(resolve_inside(task.root, path), task.pixels, short_side=task.size)
             stored += len(encode_image(image_id, image, _codec(image, task.size)).data)
         except ImageError as error:
             rejected.append((image_id, path, error.reason, error.detail))
@@ -627,6 +656,7 @@ def prepared_folder(data: Mapping[str, Any], paths: Mapping[str, Any]) -> Path:
     """Where a data set lies prepared: `<paths.cache>/<name>-<size>-<hash of its root and settings>`."""
     size = data.get("size") or 512
     identity = {"root": data.get("root"), "settings": config.manifest_arguments(data)}
+    identity |= {key: data[key] for key in ("split_files", "split_unit") if data.get(key)}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return Path(str(paths["cache"])).expanduser() / f"{data['name']}-{size}-{key}"
 
@@ -636,7 +666,7 @@ def main(cfg: Mapping[str, Any]) -> Prepared:
     from radlearn.datasets import release_root  # that module opens data sets with this one
 
     data, paths = cfg["data"], cfg["paths"]
-    manifest = registry.find("manifests", data["name"])(**config.manifest_arguments(data))
+    manifest = open_manifest(data)
     folder = prepared_folder(data, paths)
     limit = data.get("max_bad_fraction")
     prepared = prepare(

@@ -29,7 +29,11 @@ class Card:
             model, and pages about credentialed data hold no pixels, ids or report text.
         release: the version of the release.
         label_names: the label columns of the manifest, in order.
-        split_rule: whose split, with seed where it was drawn.
+        split_rule: whose split, in words.
+        split: name of the split among the data set's own, `official` for instance; split_seed: what it was
+            drawn with, None where a file tells it; split_hash: SHA-256 of which image lies in which split.
+        split_unit: `patient`, or `image` for a published split in which a patient may lie in several splits.
+        patient_namespace: data sets with the same word number patients alike, so that their ids compare.
         overlaps: names of data sets that share patients with this one.
         citation: what to cite.
         fingerprint: hash of the manifest's content, set when it is prepared or read.
@@ -44,6 +48,11 @@ class Card:
     release: str
     label_names: tuple[str, ...] = ()
     split_rule: str = ""
+    split: str = ""
+    split_seed: int | None = None
+    split_hash: str = ""
+    split_unit: str = "patient"
+    patient_namespace: str = ""
     overlaps: tuple[str, ...] = ()
     citation: str = ""
     fingerprint: str = ""
@@ -58,6 +67,23 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """How the image files of a release become the pixels that are stored.
+
+    Attributes:
+        kind: `grey`, 8 or 16 bits with high = bright, or `hounsfield`, int16 Hounsfield units.
+        offset: Hounsfield units are the stored value plus this; DICOM and NIfTI files tell their own.
+        equalize: equalise the histogram of the whole image, to 8 bits, before it is shrunk.
+        window: lowest and highest Hounsfield unit shown where no other window is asked for.
+    """
+
+    kind: str = "grey"
+    offset: int = 0
+    equalize: bool = False
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Release:
     """A release as read: the rows that can be used, and the rows that cannot, by name and reason.
 
@@ -66,12 +92,16 @@ class Release:
         rejected: columns `image_id, path, reason, detail`.
         card: the card, with fingerprint and counts.
         root: the folder that `path` is relative to.
+        pixels: how its files are read.
+        sources: the files that the rows came from, whose change makes the rows anew; empty where unknown.
     """
 
     rows: pl.DataFrame
     rejected: pl.DataFrame
     card: Card
     root: str
+    pixels: Pixels = Pixels()
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

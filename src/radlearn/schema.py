@@ -219,7 +219,14 @@ SECTIONS: dict[str, dict[str, Key]] = {
 }
 
 # `data.*` of every data set, besides the manifest's own arguments.
-DATA = {"root": _text(null=True), "size": _whole(8), "max_bad_fraction": _number(low=0, high=1)}
+DATA = {
+    "root": _text(null=True),
+    "size": _whole(8),
+    "max_bad_fraction": _number(low=0, high=1),
+    "window": Key((str, list), null=True),
+    "split_files": _MAYBE_SECTION,
+    "split_unit": _text("patient", "image"),
+}
 
 # One entry of `evals`, besides the arguments of its manifest.
 EVALUATION = {

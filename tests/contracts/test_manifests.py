@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from radlearn import registry
-from radlearn.data.splits import check_patients
+from radlearn.data.splits import check_patients, split_hash
 from radlearn.errors import DataError
 from radlearn.manifests.base import REQUIRED, SPLITS, Manifest
 from radlearn.manifests.checks import OPTIONAL_TYPES, REJECTED_TYPES, REQUIRED_TYPES, VIEWS
@@ -62,7 +62,34 @@ def test_labels_are_those_of_the_card(fake):
 
 
 def test_patients_stay_within_one_split(fake):
+    assert fake[2].card.split_unit == "patient", "the default split of a data set is by patient"
     check_patients(fake[2].rows)
+
+
+def test_the_card_names_its_split_of_the_registry(fake):
+    manifest, _, release = fake
+    card, rules = release.card, type(manifest).splits
+    assert card.split_hash == split_hash(release.rows)
+    if rules:
+        assert card.split in rules
+        assert (card.split_seed, card.split_unit) == (rules[card.split].seed, rules[card.split].unit)
+        assert all(rule.about for rule in rules.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_named_split_is_drawn_the_same_twice(name, tmp_path):
+    kind = registry.find("manifests", name)
+    if len(kind.splits) < 2:
+        return
+    manifest = kind.fake(tmp_path)
+    for split, rule in kind.splits.items():
+        manifest.split = split
+        first, second = manifest.read(tmp_path), manifest.read(tmp_path)
+        assert (first.card.split, first.card.split_seed) == (split, rule.seed)
+        assert first.card.split_hash == second.card.split_hash
+        assert {*first.rows["split"]} >= {"train"}
+        if rule.unit == "patient":
+            check_patients(first.rows)
 
 
 def test_every_image_is_a_file_below_the_root(fake):

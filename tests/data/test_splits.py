@@ -1,11 +1,13 @@
 """Patient-level splits and label fractions."""
 
+import hashlib
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radlearn.data.splits import assign, check_patients, fraction
+from radlearn.data.splits import assign, check_patients, crossing_patients, fraction, split_hash
 from radlearn.errors import ConfigurationError, DataError
 
 PARTS = {"train": 0.7, "validate": 0.1, "test": 0.2}
@@ -32,6 +34,19 @@ def test_a_patient_in_two_splits_is_named_once_and_counted():
         check_patients(rows)
     assert "'b'" not in str(error.value)
     check_patients(rows.filter(pl.col("split") == "train"))
+
+
+def test_the_hash_of_a_split_is_of_images_and_splits_alone():
+    rows = pl.DataFrame({"image_id": ["b", "a"], "split": ["test", "train"], "other": [1, 2]})
+    # printf 'a\ttrain\nb\ttest' | sha256sum
+    wanted = hashlib.sha256(b"a\ttrain\nb\ttest").hexdigest()
+    assert split_hash(rows) == split_hash(rows.reverse().drop("other")) == wanted
+    assert split_hash(rows.with_columns(split=pl.Series(["train", "test"]))) != wanted
+
+
+def test_crossing_patients_are_listed_with_their_splits():
+    rows = pl.DataFrame({"patient_id": ["b", "b", "a"], "split": ["train", "test", "train"]})
+    assert crossing_patients(rows).rows() == [("b", ["test", "train"])]
 
 
 def test_a_split_is_by_patient_and_near_its_fractions():

@@ -8,10 +8,38 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
 from radlearn.errors import ConfigurationError, DataError
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """One named way to split a release: an entry of a manifest's `splits`.
+
+    Attributes:
+        about: the rule in words, with its source.
+        seed: what it is drawn with; None where a file of the release tells the split.
+        unit: `patient`, or `image` for published splits that ignore patients.
+    """
+
+    about: str
+    seed: int | None = None
+    unit: str = "patient"
+
+
+def split_hash(rows: pl.DataFrame) -> str:
+    """SHA-256 of which image lies in which split; the order of rows does not matter."""
+    pairs = rows.select(pl.concat_str("image_id", pl.lit("\t"), "split")).to_series().sort()
+    return hashlib.sha256("\n".join(pairs).encode()).hexdigest()
+
+
+def crossing_patients(rows: pl.DataFrame) -> pl.DataFrame:
+    """Patients that lie in several splits: columns `patient_id, split` (a list)."""
+    splits = rows.group_by("patient_id").agg(pl.col("split").unique().sort())
+    return splits.filter(pl.col("split").list.len() > 1).sort("patient_id")
 
 
 def check_patients(rows: pl.DataFrame) -> None:
@@ -20,13 +48,13 @@ def check_patients(rows: pl.DataFrame) -> None:
     Raises:
         DataError: says how many do, with one example.
     """
-    splits = rows.group_by("patient_id").agg(pl.col("split").unique().sort())
-    crossing = splits.filter(pl.col("split").list.len() > 1).sort("patient_id")
+    crossing = crossing_patients(rows)
     if len(crossing):
         patient, where = crossing.row(0)
         raise DataError(
-            f"{len(crossing)} of {len(splits)} patients lie in several splits, for example '{patient}' in "
-            f"{' and '.join(where)}: split by patient, for example with radlearn.data.splits.assign"
+            f"{len(crossing)} of {rows['patient_id'].n_unique()} patients lie in several splits, for "
+            f"example '{patient}' in {' and '.join(where)}: split by patient, for example with "
+            "radlearn.data.splits.assign"
         )
 
 

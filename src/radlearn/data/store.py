@@ -31,8 +31,10 @@ import numpy as np
 import pyarrow as pa
 import simplejpeg
 
-from radlearn.data.images import image_size, read_image, resolve_inside, target_size
+from radlearn.data.images import image_size, resolve_inside, target_size
+from radlearn.data.pixels import GREY, read_pixels
 from radlearn.errors import DataError
+from radlearn.records import Pixels
 
 SCHEMA = pa.schema(
     [
@@ -310,6 +312,7 @@ class FolderSource:
         paths: one file a row.
         ids: image ids, by default the paths.
         short_side: shrink to this short side; None keeps the size of the file.
+        pixels: how the files are read.
     """
 
     def __init__(
@@ -319,8 +322,9 @@ class FolderSource:
         ids: Sequence[str] | None = None,
         *,
         short_side: int | None = None,
+        pixels: Pixels = GREY,
     ) -> None:
-        self.root, self.short_side = Path(root), short_side
+        self.root, self.short_side, self.pixels = Path(root), short_side, pixels
         self.paths = [resolve_inside(root, path) for path in paths]
         self.ids = list(ids) if ids is not None else [str(path) for path in paths]
         self._index = {image_id: row for row, image_id in enumerate(self.ids)}
@@ -346,12 +350,12 @@ class FolderSource:
         return (height, width) if self.short_side is None else target_size(height, width, self.short_side)
 
     def image(self, index: int) -> np.ndarray:
-        """(H, W) uint8 or uint16.
+        """(H, W) uint8, uint16, or int16 Hounsfield units.
 
         Raises:
             ImageError: if the file cannot be used.
         """
-        return read_image(self.paths[index], short_side=self.short_side)
+        return read_pixels(self.paths[index], self.pixels, short_side=self.short_side)[0]
 
     def gather(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Several images in one call, in the order of `indices`."""

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from radlearn import run_lengths
 from radlearn.errors import DataError
 from radlearn.figures import base
 
@@ -76,35 +77,6 @@ def fake() -> pl.DataFrame:
     return pl.DataFrame([_fake_case(index, findings) for index, findings in enumerate(plan)])
 
 
-def decode_mask(rle: str, height: int, width: int) -> NDArray[np.bool_]:
-    """A mask (height, width) from run lengths "start length start length ...", row by row, from 0.
-
-    Raises:
-        DataError: if the runs are no pairs of whole numbers or leave the image.
-    """
-    try:
-        numbers = np.array(rle.split(), dtype=np.int64)
-    except (ValueError, OverflowError) as error:
-        raise DataError(
-            f"a mask is run lengths 'start length ...' of whole numbers, got '{rle[:40]}'"
-        ) from error
-    size = height * width
-    starts, lengths = numbers[::2], numbers[1::2]
-    # Each number is compared alone too: the sum of two huge ones would wrap around.
-    if len(numbers) % 2 or (numbers < 0).any() or (numbers > size).any() or (starts + lengths > size).any():
-        raise DataError(f"a mask of {height} x {width} pixels has runs outside it or a start without length")
-    flat = np.zeros(size, dtype=bool)
-    for start, length in zip(starts, lengths, strict=True):
-        flat[start : start + length] = True
-    return flat.reshape(height, width)
-
-
-def encode_mask(mask: NDArray[np.bool_]) -> str:
-    """The run lengths of a mask (H, W); the inverse of `decode_mask`."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask.ravel(), [False]]).astype(np.int8)))
-    return " ".join(f"{start} {stop - start}" for start, stop in zip(edges[::2], edges[1::2], strict=True))
-
-
 def _rim(width: float) -> list[Any]:
     """A dark rim, which keeps every colour readable on bone, on air and on paper."""
     return [patheffects.Stroke(linewidth=width + 1, foreground="#000000a0"), patheffects.Normal()]
@@ -136,7 +108,7 @@ def _panel(axes: Any, case: Mapping[str, Any], colours: Mapping[str, str], *, sy
     height, width = int(case["height"]), int(case["width"])
     axes.imshow(_pixels(case), cmap="gray", extent=(0, width, height, 0), interpolation="bilinear")
     for entry in case["mask"] or ():
-        mask = decode_mask(entry["rle"], height, width)
+        mask = run_lengths.decode(entry["rle"], height, width)
         if mask.any():
             _outline(axes, mask, colours[entry["class"]])
     axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
@@ -230,6 +202,6 @@ def _fake_case(index: int, findings: Sequence[str]) -> dict[str, Any]:
         "height": size,
         "width": size,
         "png": stream.getvalue(),
-        "mask": [{"class": name, "rle": encode_mask(masks[name])} for name in findings],
+        "mask": [{"class": name, "rle": run_lengths.encode(masks[name])} for name in findings],
         "synthetic": True,
     }

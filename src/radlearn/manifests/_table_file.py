@@ -1,4 +1,6 @@
-"""Table files by suffix: csv, tsv (also gzipped), parquet, jsonl; only the columns asked for are kept.
+"""Table files by suffix: csv, tsv (also gzipped or zipped), parquet, jsonl.
+
+Only the columns asked for are kept.
 
 Cells of csv and tsv stay strings, so that "0", "0.0" and a blank cell are three things.
 """
@@ -6,6 +8,7 @@ Cells of csv and tsv stay strings, so that "0", "0.0" and a blank cell are three
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +16,9 @@ import polars as pl
 
 from radlearn.errors import ConfigurationError, DataError, nearest
 
-_DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
+_DELIMITERS = {
+    f".{kind}{packed}": d for kind, d in (("csv", ","), ("tsv", "\t")) for packed in ("", ".gz", ".zip")
+}
 _PARQUET = (".parquet",)
 _JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*_DELIMITERS, *_PARQUET, *_JSON_LINES)
@@ -70,12 +75,13 @@ class TableFile:
             if self._suffix in _JSON_LINES:
                 table = self._json_lines()
                 return table.select(columns) if columns is not None else table
+            source = _unzipped(self.path) if self.path.suffix.lower() == ".zip" else self.path
             return pl.read_csv(
-                self.path, columns=columns, n_rows=rows, separator=self._delimiter, infer_schema=False
+                source, columns=columns, n_rows=rows, separator=self._delimiter, infer_schema=False
             )
         except pl.exceptions.NoDataError as error:
             raise DataError(f"{self.path} is empty: a table with a header was wanted") from error
-        except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        except (pl.exceptions.PolarsError, OSError, EOFError, zipfile.BadZipFile) as error:
             encoding = "utf-8" in str(error).lower()
             hint = "; save it as UTF-8, for example with iconv -f latin1 -t utf-8" if encoding else ""
             raise DataError(
@@ -90,6 +96,23 @@ class TableFile:
         only = self.columns[0] if len(self.columns) == 1 else ""
         other = next((d for d in ";\t|," if d != self._delimiter and d in only), None)
         return f". It has one column: is data.delimiter={other!r}?" if other else ""
+
+
+def _unzipped(path: Path) -> bytes:
+    """The one table of a zip file.
+
+    Raises:
+        DataError: if it holds none, or several.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = [
+            n for n in archive.namelist() if n.lower().endswith((".csv", ".tsv")) and "__MACOSX" not in n
+        ]
+        if len(names) != 1:
+            raise DataError(
+                f"{path}: wanted one table in the archive, found {len(names)}: {', '.join(names[:5])}"
+            )
+        return archive.read(names[0])
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,6 +14,10 @@ A manifest table has one row an image and these columns; ids, split and path are
 | one column a label of the card | float32 | 1, 0, -1 uncertain, null not mentioned |
 | boxes | list<struct<x, y, w, h, class>> | optional, source pixels |
 | mask | list<struct<class, rle>> | optional, run lengths "start length ..." over the flat image, from 0 |
+| lesion_present | float32 | optional, of a CT slice: 1 or 0 |
+| slice_index | int32 | optional, position of a slice in its series, from the head or the first image on |
+| series_id | str | optional, the CT series |
+| window | struct<low, high> | optional, the intensity window the release names, in Hounsfield units |
 
 Every `read` ends with `checks.finish`: it checks the table, rejects faulty rows and fingerprints the rest.
 The docstring of `fake` lists the oddities that it writes, one `- ` line each, five or more.
@@ -26,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from radlearn.data.splits import SplitRule
 from radlearn.records import Card, Release
 
 REQUIRED = ("image_id", "patient_id", "study_id", "split", "view", "path", "height", "width")
@@ -39,6 +44,8 @@ class Manifest(ABC):
     """
 
     card: ClassVar[Card]
+    splits: ClassVar[Mapping[str, SplitRule]] = {}
+    """The splits to choose from with `data.split`, the default first; empty where there is one only."""
     generated: ClassVar[bool] = False
     """Whether `read` makes the release where it is missing; its root then lies in the cache."""
 

@@ -81,7 +81,8 @@ def pretrain(config: dict[str, Any]) -> Run:
     data = open_dataset(
         config["data"], config["paths"], num_workers=config["num_workers"], smoke=config["smoke"]
     )
-    check_patients(data.rows)
+    if data.card.split_unit == "patient":
+        check_patients(data.rows)
     text = None
     if config["text"].get("model") is not None:
         text = open_text(config["text"], Path(config["paths"]["cache"]), synthetic=data.card.synthetic)

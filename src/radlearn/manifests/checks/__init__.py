@@ -10,12 +10,15 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import polars as pl
 
 from radlearn.data.labels import CODES
+from radlearn.data.pixels import GREY
+from radlearn.data.splits import crossing_patients, split_hash
 from radlearn.errors import DataError
 from radlearn.manifests.base import SPLITS
 from radlearn.manifests.checks.columns import (
@@ -26,7 +29,9 @@ from radlearn.manifests.checks.columns import (
     reject,
 )
 from radlearn.manifests.checks.rules import validate
-from radlearn.records import Card, Release
+from radlearn.records import Card, Pixels, Release
+
+logger = logging.getLogger("radlearn")
 
 __all__ = [
     "OPTIONAL_TYPES",
@@ -49,6 +54,8 @@ def finish(
     left_out: Mapping[str, int] | None = None,
     label_values: Iterable[float] = CODES,
     check_files: bool = False,
+    pixels: Pixels = GREY,
+    sources: Iterable[str | Path] = (),
 ) -> Release:
     """Check a manifest table and make the release of it: sorted by image id, with fingerprint and counts.
 
@@ -60,6 +67,9 @@ def finish(
         root: the folder that `path` is relative to.
         label_values: values that labels may have besides null.
         check_files: reject rows whose file is missing or empty; `prepare` finds those anyway.
+        pixels: how the image files are read.
+        sources: the files that the rows come from, as long as they are few; a prepared data set is not read
+            again while they stay as they are.
 
     Raises:
         DataError: as `validate`, and if no row is left.
@@ -78,8 +88,24 @@ def finish(
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "there are no rows"
         raise DataError(f"{card.name}: no usable row below {root}: {why}")
     counts = {split: int((kept["split"] == split).sum()) for split in SPLITS} | reasons
-    filled = dataclasses.replace(card, fingerprint=fingerprint(kept, card), counts=counts)
-    return Release(rows=kept, rejected=aside, card=filled, root=str(root))
+    if card.split_unit == "image" and (crossing := len(crossing_patients(kept))):
+        counts["leak.patients_in_several_splits"] = crossing
+        logger.warning(
+            "%s is split by image: %d patients lie in several splits, so its test scores are too good",
+            card.name,
+            crossing,
+        )
+    filled = dataclasses.replace(
+        card, fingerprint=fingerprint(kept, card), split_hash=split_hash(kept), counts=counts
+    )
+    return Release(
+        rows=kept,
+        rejected=aside,
+        card=filled,
+        root=str(root),
+        pixels=pixels,
+        sources=tuple(str(Path(path).absolute()) for path in sources),
+    )
 
 
 def fingerprint(rows: pl.DataFrame, card: Card) -> str:

@@ -22,6 +22,10 @@ OPTIONAL_TYPES: dict[str, pl.DataType] = {
     "sentences": pl.List(pl.Struct({"text": pl.String, "boxes": pl.List(pl.Int32)})),
     "boxes": pl.List(BOX),
     "mask": pl.List(pl.Struct({"class": pl.String, "rle": pl.String})),
+    "lesion_present": pl.Float32(),
+    "slice_index": pl.Int32(),
+    "series_id": pl.String(),
+    "window": pl.Struct({"low": pl.Float32, "high": pl.Float32}),
 }
 REJECTED_TYPES = {"image_id": pl.String, "path": pl.String, "reason": pl.String, "detail": pl.String}
 VIEWS = ("PA", "AP", "LATERAL")

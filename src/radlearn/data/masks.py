@@ -1,0 +1,80 @@
+"""Masks as releases write them: relative run lengths, boxes, ellipses, polygons -> (H, W) bool.
+
+A pixel belongs to a shape where its centre lies inside: pixel (row, column) has its centre at
+(row + 0.5, column + 0.5) in the coordinates of boxes and polygons, whose origin is the image's upper left
+corner. So a box of whole numbers (x, y, w, h) fills exactly w * h pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from radlearn import run_lengths
+from radlearn.errors import DataError
+
+_EMPTY_WORDS = ("-1", "")
+
+
+def from_relative_runs(rle: str, height: int, width: int) -> np.ndarray:
+    """Decode SIIM-ACR's run lengths: pairs (gap, length), each gap counted from the end of the last run.
+
+    The runs go down the columns: the flat vector is the transposed image.
+
+    Args:
+        rle: "gap length gap length ..."; "-1", also with blanks around it, and a blank text are empty masks.
+        height, width: of the image in pixels.
+
+    Raises:
+        DataError: if the runs are no pairs of whole numbers or leave the image.
+    Source: SIIM-ACR Pneumothorax Segmentation challenge, `mask_functions.py` (relative form).
+    """
+    if rle.strip() in _EMPTY_WORDS:
+        return np.zeros((height, width), bool)
+    numbers = run_lengths.parse(rle)
+    if len(numbers) % 2 or (numbers < 0).any() or (numbers > height * width).any():
+        raise DataError(f"relative run lengths are pairs 'gap length' of whole numbers, got '{rle[:40]}'")
+    ends = np.cumsum(numbers)  # after each gap a run begins, after each length it ends
+    absolute = np.stack([ends[::2], numbers[1::2]], axis=1)
+    text = " ".join(map(str, absolute.ravel()))
+    return np.ascontiguousarray(run_lengths.decode(text, width, height).T)
+
+
+def from_boxes(boxes: Iterable[Sequence[float]], height: int, width: int) -> np.ndarray:
+    """The union of filled boxes (x, y, w, h), corners rounded to whole pixels."""
+    mask = np.zeros((height, width), bool)
+    for x, y, w, h in boxes:
+        left, top, right, bottom = (round(value) for value in (x, y, x + w, y + h))
+        mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+    return mask
+
+
+def from_ellipse(x1: float, y1: float, x2: float, y2: float, height: int, width: int) -> np.ndarray:
+    """The filled ellipse that touches the sides of the box from (x1, y1) to (x2, y2)."""
+    left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+    if right == left or bottom == top:
+        return np.zeros((height, width), bool)
+    columns = (np.arange(width) + 0.5 - (left + right) / 2) / ((right - left) / 2)
+    rows = (np.arange(height) + 0.5 - (top + bottom) / 2) / ((bottom - top) / 2)
+    return rows[:, None] ** 2 + columns[None, :] ** 2 <= 1
+
+
+def from_polygon(points: Sequence[tuple[float, float]], height: int, width: int) -> np.ndarray:
+    """The filled polygon through the points (x, y), in order; even-odd where it crosses itself."""
+    crossings = np.zeros((height, width + 1), bool)
+    for (x1, y1), (x2, y2) in zip(points, [*points[1:], *points[:1]], strict=True):
+        if y1 == y2:
+            continue
+        (low, x_low), (high, x_high) = sorted([(y1, x1), (y2, x2)])
+        # Rows whose centre line the side crosses: its lower end counts, its upper does not.
+        rows = np.arange(max(math.ceil(low - 0.5), 0), min(math.ceil(high - 0.5), height))
+        at = x_low + (rows + 0.5 - low) * (x_high - x_low) / (high - low)
+        crossings[rows, np.clip(np.ceil(at - 0.5), 0, width).astype(np.int64)] ^= True
+    return np.logical_xor.accumulate(crossings, axis=1)[:, :width]
+
+
+def row(masks: dict[str, np.ndarray]) -> list[dict[str, str]]:
+    """The manifest's cell `mask` of these masks by class; empty masks are left out."""
+    return [{"class": name, "rle": run_lengths.encode(mask)} for name, mask in masks.items() if mask.any()]
