@@ -12,7 +12,7 @@ LAYERS = [
     {"config", "schema", "run_lengths", "stats", "losses", "metrics", "results", "ranks", "phantom"},
     {"data"},
     {"manifests"},
-    {"prepare", "datasets"},
+    {"prepare", "datasets", "overlap"},
     {"heads", "encoders"},
     {"objectives"},
     {"training"},

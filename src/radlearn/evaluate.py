@@ -15,7 +15,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from radlearn import cases, registry, results, terminal
+from radlearn import cases, overlap, registry, results, terminal
 from radlearn import config as configuration
 from radlearn.data.dataset import EvaluationDataset
 from radlearn.data.loading import evaluation_loader
@@ -23,7 +23,7 @@ from radlearn.data.text_cache import text_hash
 from radlearn.data.views import EvaluationView
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.errors import ConfigurationError, DataError
-from radlearn.records import Result
+from radlearn.records import Card, Result, card_from
 from radlearn.tasks.base import Evaluation, Inputs, Prompts, Task
 from radlearn.training import model as models
 from radlearn.training.evaluation_sets import evaluation_data, prompts
@@ -42,6 +42,11 @@ class Subject:
     folder: Path
     model: models.Model
 
+    def trained_on(self) -> Card | None:
+        """The card of the training data, where the run keeps one."""
+        path = self.folder / "card.json"
+        return card_from(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
 
 def evaluate(config: dict[str, Any]) -> list[Result]:
     """Evaluate a run on a task and append the rows to its `results.parquet`.
@@ -54,6 +59,8 @@ def evaluate(config: dict[str, Any]) -> list[Result]:
     rows: list[Result] = []
     for name, data_settings, entry in _sets(config, subject):
         data = open_dataset(data_settings, config["paths"], num_workers=config["num_workers"])
+        if (trained := subject.trained_on()) is not None:
+            overlap.check_cards(trained, data.card)
         split = entry.get("split", config["split"])
         inputs = gather(task, subject, data, split, config, entry)
         evaluation = task.run(inputs)

@@ -23,7 +23,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from radlearn import results as results_table
 from radlearn.errors import DataError, nearest
-from radlearn.records import Card, Result
+from radlearn.records import Card, Result, card_from
 
 CONFIG, CARD, METRICS, RESULTS = "config.yaml", "card.json", "metrics.parquet", "results.parquet"
 OPEN = ("open", "synthetic")
@@ -183,11 +183,7 @@ def _card(path: Path) -> Card | None:
     if not path.is_file():
         return None
     try:
-        entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in dataclasses.fields(Card)}
-        fields: dict[str, Any] = {}
-        fields |= {key: tuple(v) if isinstance(v, list) else v for key, v in entries.items()}
-        return Card(**{key: value for key, value in fields.items() if key in known})
+        return card_from(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError) as error:
         raise DataError(f"cannot read {path} as a data card: {error}") from error
 

@@ -4,7 +4,6 @@ split.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from radlearn import overlap
 from radlearn.data.prompts import default_prompts
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.training.probes import ZeroShotProbe
 from radlearn.training.text import TextSide
-
-logger = logging.getLogger("radlearn")
 
 _MAX_ROWS = 1024
 
@@ -37,24 +35,11 @@ def evaluation_sets(config: Mapping[str, Any], data: Dataset, text: TextSide | N
         rows = other.split(entry.get("split", "test"))
         if len(rows) == 0:
             raise DataError(f"evaluation set '{entry['name']}' has no rows in its split: set split")
-        _warn_of_shared_patients(entry["name"], data, other, rows)
+        trained = data.rows[data.split("train").tolist()]["patient_id"]
+        scored = other.rows[rows.tolist()]["patient_id"]
+        overlap.check(entry["name"], (data.card, trained), (other.card, scored))
         probes.append(zero_shot_probe(entry["name"], other, rows, text, entry))
     return probes
-
-
-def _warn_of_shared_patients(name: str, data: Dataset, other: Dataset, rows: np.ndarray) -> None:
-    """Say so where evaluation and training may have seen the same patients."""
-    trained = set(data.rows[data.split("train").tolist()]["patient_id"])
-    shared = trained & set(other.rows[rows.tolist()]["patient_id"])
-    if shared:
-        logger.warning(
-            "%d patient ids of evaluation set '%s' stand in the training split as well: scores on patients "
-            "that were trained on are too good",
-            len(shared),
-            name,
-        )
-    if data.card.name in other.card.overlaps or other.card.name in data.card.overlaps:
-        logger.warning("%s and %s share patients by their origin", data.card.name, other.card.name)
 
 
 def evaluation_data(entry: Mapping[str, Any]) -> dict[str, Any]:
