@@ -177,7 +177,7 @@ def test_every_default_and_every_shipped_value_builds_the_real_constructors():
     from radlearn.training.model import build_objective
 
     for method in ("nova", "infonce", "clip", "siglip", "medclip"):
-        objective = build_objective(compose("demo", [f"method={method}", "predictor_width=8"]), text_width=12)
+        objective = build_objective(compose("demo", [f"method={method}", "predictor_width=8"]), 12)
         assert objective.image_encoder.image_size == 96
 
 

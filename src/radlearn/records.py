@@ -113,10 +113,35 @@ class Release:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids and their mask, both (B, L): 1 where there is a token."""
+    """Texts as tokens, for text encoders that learn.
+
+    Attributes:
+        ids: (B, L) int64 token ids.
+        mask: (B, L) bool, true where there is a token.
+        sentence: (B, L) int64, the sentence a token belongs to, from 0; -1 for the tokens that begin and end
+            a text, and for padding.
+    """
 
     ids: Tensor
     mask: Tensor
+    sentence: Tensor
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    def __getitem__(self, rows: Any) -> Tokens:
+        """Some texts, still padded to the same length."""
+        return Tokens(self.ids[rows], self.mask[rows], self.sentence[rows])
+
+    def to(self, device: Any, *, non_blocking: bool = True) -> Tokens:
+        """Move every tensor to a device."""
+        return Tokens(
+            *(t.to(device, non_blocking=non_blocking) for t in (self.ids, self.mask, self.sentence))
+        )
+
+    def pin_memory(self) -> Tokens:
+        """Pin every tensor, for asynchronous copies."""
+        return Tokens(self.ids.pin_memory(), self.mask.pin_memory(), self.sentence.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -142,6 +167,7 @@ class Batch:
         labels: (B, L) float32 in {1, 0, -1 uncertain, NaN not mentioned}, or None.
         view_parameters: for each entry of `views`, (V, B, P) float32: the drawn augmentation, replayable.
         bad: rows of the manifest that belonged here but whose image could not be read, int64, or None.
+        tokens: the texts of a text encoder that learns, or None.
     """
 
     views: tuple[Tensor, ...]
@@ -151,6 +177,7 @@ class Batch:
     labels: Tensor | None = None
     view_parameters: tuple[Tensor, ...] = ()
     bad: Tensor | None = None
+    tokens: Tokens | None = None
 
     def to(self, device: Any, *, non_blocking: bool = True) -> Batch:
         """Move every tensor to a device."""

@@ -208,6 +208,11 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "stop_grad": _FLAG,
         "standardise": _FLAG,
         "column": _text(),
+        "augment": _text("none", "swaps", "one", "crop"),
+        "buckets": _whole(1),
+        "freeze_embeddings": _FLAG,
+        "freeze_layers": _whole(0),
+        "gradient_checkpointing": _FLAG,
     },
     "model": {
         "vit": _text(),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from radlearn.data.report_tokens import ReportTokens
 from radlearn.data.store import ImageSource
 from radlearn.data.views import EvaluationView, Views
 from radlearn.errors import DataError
@@ -37,6 +38,7 @@ class StudyDataset(Dataset[Batch]):
         views: the augmentation.
         texts: features of the rows' texts, or None.
         labels: (N, L) float32, or None.
+        reports: the rows' texts as tokens, or None.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class StudyDataset(Dataset[Batch]):
         *,
         texts: Texts | None = None,
         labels: np.ndarray | None = None,
+        reports: ReportTokens | None = None,
     ) -> None:
         self.source, self.rows, self.views, self.texts, self.labels = source, rows, views, texts, labels
+        self.reports = reports
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,6 +80,8 @@ class StudyDataset(Dataset[Batch]):
         if self.texts is not None:
             text_id = torch.from_numpy(self.texts.index[kept])
             text = self.texts.features[text_id]
+        if self.reports is not None:
+            text_id = torch.from_numpy(self.reports.index[kept])
         return Batch(
             views=tuple(torch.from_numpy(view).unsqueeze(2) for view in views),
             index=torch.from_numpy(kept),
@@ -84,6 +90,7 @@ class StudyDataset(Dataset[Batch]):
             labels=None if self.labels is None else torch.from_numpy(self.labels[kept]),
             view_parameters=tuple(torch.from_numpy(p) for p in parameters),
             bad=torch.from_numpy(index[~good]),
+            tokens=None if self.reports is None else self.reports.batch(kept, draw),
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radlearn import registry
-from radlearn.encoders.base import TextEncoder
+from radlearn.encoders.base import TextEncoder, TokenEncoder
 from radlearn.encoders.hf_text import HFText
 from radlearn.errors import ConfigurationError
 
@@ -68,7 +68,7 @@ def build(text: Mapping[str, Any]) -> TextEncoder:
     return HFText(model=model, **settings)
 
 
-def describe(encoder: TextEncoder) -> str:
+def describe(encoder: TextEncoder | TokenEncoder) -> str:
     """One word for results and pages: the name, and the head of the weights' hash."""
     digest = str(encoder.identity.get("sha256", ""))[:8]
     return f"{encoder.identity['name']}@{digest}" if digest else str(encoder.identity["name"])

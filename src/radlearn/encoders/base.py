@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from radlearn.data.report_tokens import ReportTokens, Vocabulary
+from radlearn.data.sentences import split
 from radlearn.errors import ConfigurationError
-from radlearn.records import Encoded
+from radlearn.records import Encoded, Tokens
 
 # name -> per-channel mean and standard deviation of pixels in [0, 1].
 STATISTICS = {
@@ -119,3 +123,69 @@ class TextEncoder(Encoder):
     def forward(self, images: Tensor) -> Encoded:
         """Refused: a text encoder reads texts."""
         raise TypeError(f"{type(self).__name__} encodes texts, not images")
+
+
+class TokenEncoder(Encoder):
+    """A text encoder that learns: tokens in, one feature row a token out (`encode_tokens`).
+
+    Keyword arguments of the constructor are settings of `text`.
+
+    Attributes:
+        width: D of its features.
+        vocabulary: ids of the special tokens, and the longest text.
+        buckets: a batch is sorted by length and encoded in so many parts, each padded to its own longest; 1
+            encodes it whole. The features are the same.
+        identity: name, vocabulary and starting weights, by hash; it does not change while the encoder learns.
+    """
+
+    kind: ClassVar[str] = "tokens"
+    vocabulary: Vocabulary
+    identity: dict[str, Any]
+    buckets: int = 1
+
+    @abstractmethod
+    def tokenise(self, sentences: Sequence[str]) -> list[list[int]]:
+        """Token ids of each sentence, without the tokens that begin and end a text."""
+
+    @abstractmethod
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Last hidden states (B, L, D) of ids (B, L); what padding has does not matter."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write what builds this encoder again, its weights aside: vocabulary and shape."""
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Texts, split into sentences, on the encoder's device; a text without a word is one unknown token.
+
+        Source: as LoVT joins sentences, see `data/report_tokens.py`.
+        """
+        sentences = [split(text) or [text or "?"] for text in texts]
+        reports = ReportTokens(sentences, np.arange(len(texts)), self.tokenise, self.vocabulary)
+        return reports.batch(np.arange(len(texts))).to(next(self.parameters()).device)
+
+    def encode_tokens(self, tokens: Tokens) -> Tensor:
+        """Last hidden states (B, L, D), zero where there is no token."""
+        if self.buckets <= 1 or len(tokens) < 2 * self.buckets:
+            return self.states(tokens.ids, tokens.mask) * tokens.mask.unsqueeze(-1)
+        # Lengths go to the CPU once: how far each part is padded decides the shapes.
+        lengths = tokens.mask.sum(1).cpu()
+        order = lengths.argsort(stable=True)
+        parts = []
+        for part in order.chunk(self.buckets):
+            longest = int(lengths[part].max())
+            rows = part.to(tokens.ids.device)
+            mask = tokens.mask[rows, :longest]
+            states = self.states(tokens.ids[rows, :longest], mask) * mask.unsqueeze(-1)
+            parts.append(nn.functional.pad(states, (0, 0, 0, tokens.ids.shape[1] - longest)))
+        return torch.cat(parts)[order.argsort().to(tokens.ids.device)]
+
+    def forward(self, images: Tensor) -> Encoded:
+        """Refused: a text encoder reads texts."""
+        raise TypeError(f"{type(self).__name__} encodes tokens, not images")
+
+    def padding_ratio(self, tokens: Tokens) -> float:
+        """Positions computed over tokens held: 1 where nothing is padded."""
+        lengths = tokens.mask.sum(1).cpu().sort().values
+        parts = lengths.chunk(self.buckets) if len(tokens) >= 2 * self.buckets else (lengths,)
+        return sum(len(part) * int(part.max()) for part in parts) / int(lengths.sum())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from radlearn import registry
-from radlearn.encoders.base import Encoder
+from radlearn.encoders.base import Encoder, TokenEncoder
 from radlearn.errors import ConfigurationError
 from radlearn.heads import TextHead, cross_rank_batch_norm, mlp, normalise
 from radlearn.ranks import gather_rows, sum_across_ranks
@@ -21,12 +21,13 @@ from radlearn.records import Batch, Output
 class Objective(nn.Module):
     """A method, without trainer, path, logger or device.
 
-    The constructor takes the image encoder and the width of the frozen text encoder's features; its keyword
-    arguments are `method.<key>` of the configuration, and flat run keys of the same name.
+    The constructor takes the image encoder and the width of the frozen text encoder's features, or where the
+    objective needs `tokens` the text encoder that learns; its keyword arguments are `method.<key>` of the
+    configuration, and flat run keys of the same name.
 
     Attributes:
-        needs: what a batch must hold: of `views`, `text`, `labels`. A data set without them is refused by
-            name.
+        needs: what a batch must hold: of `views`, `text`, `tokens`, `labels`. A data set without them is
+            refused by name.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views",)
@@ -46,8 +47,8 @@ class Objective(nn.Module):
     def embed_image(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, D), in the space that is compared."""
 
-    def embed_text(self, features: Tensor) -> Tensor:
-        """(B, text_width) features of the frozen text encoder -> (B, D)."""
+    def embed_text(self, features: Any) -> Tensor:
+        """(B, text_width) features of the frozen text encoder, or `Tokens` of B texts -> (B, D)."""
         raise ConfigurationError(
             f"{type(self).__name__} learns no text embedding: zero-shot scoring needs one"
         )
@@ -180,8 +181,26 @@ class ContrastiveDualEncoder(DualEncoder):
         return {"logit_scale"}
 
 
-def build(name: str, image_encoder: Encoder, text_width: int | None, arguments: dict[str, Any]) -> Objective:
-    """The objective of this name around an encoder, with every batch norm seeing all ranks."""
-    objective: Objective = registry.find("objectives", name)(image_encoder, text_width, **arguments)
+def build(
+    name: str,
+    image_encoder: Encoder,
+    text: int | TokenEncoder | None,
+    arguments: dict[str, Any],
+) -> Objective:
+    """The objective of this name around its encoders, with every batch norm seeing all ranks.
+
+    Args:
+        name: of the plug-in.
+        image_encoder: the image encoder.
+        text: width of the frozen text encoder's features, or the text encoder that learns.
+        arguments: further ones of the constructor.
+
+    Raises:
+        ConfigurationError: if the method reads tokens and there is no text encoder that learns.
+    """
+    found = registry.find("objectives", name)
+    if "tokens" in found.needs and not isinstance(text, TokenEncoder):
+        raise ConfigurationError(f"{name} trains its text encoder: set text.model")
+    objective: Objective = found(image_encoder, text, **arguments)
     cross_rank_batch_norm(objective)
     return objective

@@ -1,7 +1,8 @@
 """A checkpoint is one folder that loads from its path alone.
 
 `weights.safetensors` (the objective's), `config.yaml` (resolved), `about.json` (step, data fingerprint, text
-encoder, preprocessing, versions) and, for resuming, `state.pt` (tensors and plain values only). Written to a
+encoder, preprocessing, versions), `text/` (what builds a text encoder that learns again) and, for resuming,
+`state.pt` (tensors and plain values only). Written to a
 temporary folder and renamed, so a checkpoint that exists is whole.
 """
 
@@ -23,6 +24,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radlearn import config as configuration
+from radlearn.encoders import _token_model
+from radlearn.encoders.base import TokenEncoder
 from radlearn.errors import ConfigurationError, DataError
 
 WEIGHTS, CONFIG, ABOUT, STATE = "weights.safetensors", "config.yaml", "about.json", "state.pt"
@@ -76,6 +79,9 @@ def save(
         temporary.mkdir(parents=True, exist_ok=True)
         weights = {key: value.detach().cpu().contiguous() for key, value in objective.state_dict().items()}
         save_file(weights, temporary / WEIGHTS)
+        text_encoder = getattr(objective, "text_encoder", None)
+        if isinstance(text_encoder, TokenEncoder):
+            text_encoder.save(temporary / _token_model.FOLDER)
         configuration.save(dict(config), temporary / CONFIG)
         (temporary / ABOUT).write_text(json.dumps({**about, "versions": versions()}, indent=1))
         if state is not None:

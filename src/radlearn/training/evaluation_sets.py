@@ -8,20 +8,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from radlearn import overlap
 from radlearn.data.prompts import default_prompts
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.errors import ConfigurationError, DataError
+from radlearn.records import Tokens
 from radlearn.training.probes import ZeroShotProbe
-from radlearn.training.text import TextSide
+from radlearn.training.text import TextSide, TokenSide, report_texts
 
 _MAX_ROWS = 1024
 
 
-def evaluation_sets(config: Mapping[str, Any], data: Dataset, text: TextSide | None) -> list[ZeroShotProbe]:
+def evaluation_sets(
+    config: Mapping[str, Any], data: Dataset, text: TextSide | TokenSide | None
+) -> list[ZeroShotProbe]:
     """The entries of `evals`, or the data set's own validation split if it has labels."""
     if text is None or config["eval_every_n_steps"] is None:
         return []
@@ -56,7 +58,7 @@ def zero_shot_probe(
     name: str,
     data: Dataset,
     rows: np.ndarray,
-    text: TextSide,
+    text: TextSide | TokenSide,
     entry: Mapping[str, Any] | None = None,
     column: str = "impression",
 ) -> ZeroShotProbe:
@@ -66,7 +68,7 @@ def zero_shot_probe(
         name: of the set.
         data: the data set.
         rows: which of its rows.
-        text: the frozen text side.
+        text: the text side.
         entry: of `evals`; its prompts come first, then the data set's own, then the general defaults.
         column: the reports' text, for held-out diagnostics.
     """
@@ -74,9 +76,7 @@ def zero_shot_probe(
     if not names:
         raise ConfigurationError(f"evaluation set '{name}' has no labels: set label_cols")
     positive, negative = prompts(data, entry or {})
-    every = [*positive, *negative]
-    flat = [prompt for several in every for prompt in several]
-    features = torch.split(text.features(flat), [len(several) for several in every])
+    features = text.groups([*positive, *negative])
     labels = data.labels()[rows]
     return ZeroShotProbe(
         name=name,
@@ -91,11 +91,13 @@ def zero_shot_probe(
     )
 
 
-def _report_features(data: Dataset, rows: np.ndarray, column: str, text: TextSide) -> Tensor | None:
+def _report_features(
+    data: Dataset, rows: np.ndarray, column: str, text: TextSide | TokenSide
+) -> Tensor | Tokens | None:
     """Features of the cases' own reports, or None where a case has none."""
     if column not in data.rows.columns:
         return None
-    texts = data.rows[rows.tolist()][column].to_list()
+    texts = report_texts(data.rows[rows.tolist()], column)
     return text.features(texts) if all(texts) and len(texts) > 1 else None
 
 

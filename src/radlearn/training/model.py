@@ -16,8 +16,8 @@ from radlearn import registry
 from radlearn.data.images import read_image, to_uint8
 from radlearn.data.text_cache import TextCache
 from radlearn.data.views import EvaluationView
-from radlearn.encoders import _text_model
-from radlearn.encoders.base import Encoder, TextEncoder
+from radlearn.encoders import _text_model, _token_model
+from radlearn.encoders.base import Encoder, TextEncoder, TokenEncoder
 from radlearn.errors import ConfigurationError
 from radlearn.metrics.zero_shot import zero_shot_scores
 from radlearn.objectives import base as objectives
@@ -26,6 +26,7 @@ from radlearn.training.inference import evaluating
 
 logger = logging.getLogger("radlearn")
 
+_TEXTS_A_BATCH = 256
 NEGATIVE_PROMPT = "No acute cardiopulmonary process."
 
 
@@ -37,11 +38,21 @@ def build_image_encoder(config: dict[str, Any]) -> Encoder:
     return encoder
 
 
-def build_objective(config: dict[str, Any], text_width: int | None) -> objectives.Objective:
-    """The objective of a resolved configuration, untrained."""
+def trains_text(config: dict[str, Any]) -> bool:
+    """Whether the method of a configuration trains its text encoder."""
+    return "tokens" in registry.find("objectives", config["method"]["name"]).needs
+
+
+def build_objective(config: dict[str, Any], text: int | TokenEncoder | None) -> objectives.Objective:
+    """The objective of a resolved configuration, untrained.
+
+    Args:
+        config: the configuration.
+        text: width of the frozen text encoder's features, or the text encoder that learns.
+    """
     encoder = build_image_encoder(config)
     return objectives.build(
-        config["method"]["name"], encoder, text_width, configuration.objective_arguments(config)
+        config["method"]["name"], encoder, text, configuration.objective_arguments(config)
     )
 
 
@@ -109,11 +120,19 @@ class Model:
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Embeddings (N, D) of texts, on the CPU."""
-        features = self._text_cache().encode(texts).to(next(self.objective.parameters()).device)
-        with evaluating(self.objective):
-            embeddings = self.objective.embed_text(features).float().cpu()
+        device = next(self.objective.parameters()).device
+        learned = getattr(self.objective, "text_encoder", None)
+        parts = []
+        for start in range(0, len(texts), _TEXTS_A_BATCH):
+            some = texts[start : start + _TEXTS_A_BATCH]
+            if isinstance(learned, TokenEncoder):
+                features: Any = learned.tokens(some)
+            else:
+                features = self._text_cache().encode(some).to(device)
+            with evaluating(self.objective):
+                parts.append(self.objective.embed_text(features).float().cpu())
         # Out of inference mode, so that what is returned may take part in a user's own training.
-        return embeddings.clone()
+        return torch.cat(parts).clone()
 
     def zero_shot(
         self,
@@ -143,7 +162,10 @@ def load(
     """
     found = checkpoint.load(Path(path))
     _check_trust(found.config, trust)
-    objective = build_objective(found.config, found.about.get("text_width"))
+    text = found.about.get("text_width")
+    if trains_text(found.config):
+        text = _token_model.restore(found.config["text"], found.folder)
+    objective = build_objective(found.config, text)
     checkpoint.load_weights(objective, found.weights, where=str(found.folder))
     return Model(objective.to(device), found.config, found.about, cache)
 

@@ -19,9 +19,11 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from radlearn import config as configuration
 from radlearn.data.dataset import StudyDataset, Texts
 from radlearn.data.loading import StepSampler, steps_per_epoch, training_loader
+from radlearn.data.report_tokens import ReportTokens
 from radlearn.data.splits import check_patients
 from radlearn.data.views import Views, ViewSpec, global_views, local_views, require_pixels
 from radlearn.datasets import Dataset, open_dataset
+from radlearn.encoders.base import TokenEncoder
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.objectives.base import Objective
 from radlearn.ranks import is_main_process
@@ -33,12 +35,22 @@ from radlearn.training.budget import budget
 from radlearn.training.evaluation_sets import evaluation_sets
 from radlearn.training.keeper import Best, Keeper
 from radlearn.training.log import MetricsTable, Recorder
-from radlearn.training.model import build_objective
+from radlearn.training.model import build_objective, trains_text
 from radlearn.training.module import Optimisation, RunModule
 from radlearn.training.optim import freeze
 from radlearn.training.probes import Alarms, Probes
 from radlearn.training.progress import ProgressLine
-from radlearn.training.text import TextSide, open_text, training_texts
+from radlearn.training.text import (
+    TextSide,
+    TokenSide,
+    open_text,
+    open_tokens,
+    positions_with_text,
+    report_sentences,
+    report_texts,
+    training_reports,
+    training_texts,
+)
 from radlearn.training.trackers import open_trackers
 
 logger = logging.getLogger("radlearn")
@@ -83,13 +95,16 @@ def pretrain(config: dict[str, Any]) -> Run:
     )
     if data.card.split_unit == "patient":
         check_patients(data.rows)
-    text = None
-    if config["text"].get("model") is not None:
+    text: TextSide | TokenSide | None = None
+    if trains_text(config):
+        texts = report_texts(data.rows[data.split("train").tolist()], config["text"]["column"])
+        text = open_tokens(config["text"], texts, None if found is None else found.folder)
+    elif config["text"].get("model") is not None:
         text = open_text(config["text"], Path(config["paths"]["cache"]), synthetic=data.card.synthetic)
         config = {**config, "text": text.settings}
     if found is not None:
         resume.check_same_inputs(found, config, data, text)
-    objective = build_objective(config, None if text is None else text.encoder.width)
+    objective = build_objective(config, _text_of(text))
     training = _training_data(config, data, text, objective)
     _initialise(config, objective, training, found)
     _announce(config, data, text, training, found)
@@ -109,8 +124,15 @@ def pretrain(config: dict[str, Any]) -> Run:
     return Run(run, optimisation.num_steps, time.monotonic() - started, tuple(alarms.ringing.values()))
 
 
+def _text_of(side: TextSide | TokenSide | None) -> int | TokenEncoder | None:
+    """What an objective is built with: the width of frozen features, or the encoder that learns."""
+    if isinstance(side, TokenSide):
+        return side.encoder
+    return None if side is None else side.encoder.width
+
+
 def _training_data(
-    config: Mapping[str, Any], data: Dataset, text: TextSide | None, objective: Objective
+    config: Mapping[str, Any], data: Dataset, text: TextSide | TokenSide | None, objective: Objective
 ) -> StudyDataset:
     """The training rows that the objective can use.
 
@@ -126,9 +148,22 @@ def _training_data(
             f"{config['recipe']} needs labels, and {data.card.name} has none: set data.label_cols"
         )
     texts: Texts | None = None
+    reports: ReportTokens | None = None
+    column = config["text"]["column"]
+    if "tokens" in objective.needs:
+        assert isinstance(text, TokenSide)
+        sentences = report_sentences(data.rows[positions.tolist()], column)
+        with_text = positions_with_text(sentences, column)
+        if len(with_text) < len(positions):
+            logger.info("%d training rows have no text and are left out", len(positions) - len(with_text))
+        kept = with_text[: config.get("max_samples")]
+        positions = positions[kept]
+        reports = training_reports(
+            [sentences[i] for i in kept], text, augment=config["text"]["augment"], seed=config["seed"]
+        )
     if "text" in objective.needs:
-        assert text is not None
-        with_text, texts = training_texts(data.rows[positions.tolist()], config["text"]["column"], text)
+        assert isinstance(text, TextSide)
+        with_text, texts = training_texts(data.rows[positions.tolist()], column, text)
         if len(with_text) < len(positions):
             logger.info("%d training rows have no text and are left out", len(positions) - len(with_text))
         positions = positions[with_text]
@@ -142,6 +177,7 @@ def _training_data(
         _views(config, data.short_side),
         texts=texts,
         labels=labels[positions] if labels.shape[1] else None,
+        reports=reports,
     )
 
 
@@ -212,7 +248,7 @@ def _start_from(objective: Objective, init: str, runs: Path) -> None:
 def _announce(
     config: Mapping[str, Any],
     data: Dataset,
-    text: TextSide | None,
+    text: TextSide | TokenSide | None,
     training: StudyDataset,
     found: checkpoint.Checkpoint | None,
 ) -> None:
@@ -299,7 +335,7 @@ def _fit(
     config: Mapping[str, Any],
     run: Path,
     data: Dataset,
-    text: TextSide | None,
+    text: TextSide | TokenSide | None,
     objective: Objective,
     training: StudyDataset,
     optimisation: Optimisation,

@@ -20,6 +20,7 @@ from radlearn.metrics.classification import auroc, macro
 from radlearn.metrics.embedding import COLLAPSED_STD, embedding_report
 from radlearn.metrics.zero_shot import zero_shot_scores
 from radlearn.objectives.base import Objective
+from radlearn.records import Tokens
 from radlearn.training.inference import embed_images, evaluating
 from radlearn.training.log import MetricsTable
 from radlearn.training.module import RunModule
@@ -40,9 +41,9 @@ class ZeroShotProbe:
         source, rows: the images, and the source row of each case.
         labels: (N, L) in {1, 0, NaN}.
         label_names: L names.
-        positive, negative: for each label the features (P, text_width) of its prompts.
+        positive, negative: for each label the features (P, text_width), or the tokens, of its P prompts.
         in_macro: which labels count in the macro mean.
-        texts: features (N, text_width) of the cases' own reports, for held-out diagnostics, or None.
+        texts: features (N, text_width), or tokens, of the cases' own reports, for held-out diagnostics.
     """
 
     name: str
@@ -50,10 +51,10 @@ class ZeroShotProbe:
     rows: np.ndarray
     labels: np.ndarray
     label_names: Sequence[str]
-    positive: Sequence[Tensor]
-    negative: Sequence[Tensor]
+    positive: Sequence[Tensor | Tokens]
+    negative: Sequence[Tensor | Tokens]
     in_macro: Sequence[bool] | None = None
-    texts: Tensor | None = None
+    texts: Tensor | Tokens | None = None
 
     def scores(self, objective: Objective, images: Tensor, score: str = "cosine") -> np.ndarray:
         """(n, L) scores of image embeddings (n, D)."""

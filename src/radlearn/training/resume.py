@@ -10,7 +10,7 @@ from radlearn import config as configuration
 from radlearn.datasets import Dataset
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.training import checkpoint
-from radlearn.training.text import TextSide
+from radlearn.training.text import TextSide, TokenSide
 
 # Keys that a resumed run may change: where it runs and what it writes, not what it learns. The number of
 # devices is not among them: it is a factor of the batch.
@@ -36,9 +36,9 @@ def checkpoint_to_resume(run: Path, config: Mapping[str, Any]) -> checkpoint.Che
 
 
 def check_same_inputs(
-    found: checkpoint.Checkpoint, config: Mapping[str, Any], data: Dataset, text: TextSide | None
+    found: checkpoint.Checkpoint, config: Mapping[str, Any], data: Dataset, text: TextSide | TokenSide | None
 ) -> None:
-    """A run goes on with the data and the frozen text features it began with."""
+    """A run goes on with the data and the text side it began with."""
     before, now = found.about["data"]["fingerprint"], data.card.fingerprint
     if before != now:
         raise DataError(

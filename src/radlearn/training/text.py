@@ -1,9 +1,9 @@
-"""The frozen text side of a run: which encoder, its cached features, and which text each row has."""
+"""The text side of a run: a frozen encoder with cached features, or one that learns; each row's text."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from rich.progress import Progress
 from torch import Tensor
 
 from radlearn.data.dataset import Texts
+from radlearn.data.report_tokens import ReportTokens
+from radlearn.data.sentences import split
 from radlearn.data.text_cache import TextCache
-from radlearn.encoders import _text_model
-from radlearn.encoders.base import TextEncoder
+from radlearn.encoders import _text_model, _token_model
+from radlearn.encoders.base import TextEncoder, TokenEncoder
 from radlearn.errors import DataError, nearest
 from radlearn.ranks import is_main_process
+from radlearn.records import Tokens
 
 logger = logging.getLogger("radlearn")
 
@@ -43,6 +46,11 @@ class TextSide:
     def name(self) -> str:
         """Name and head of the weights' hash."""
         return _text_model.describe(self.encoder)
+
+    def groups(self, texts: Sequence[Sequence[str]]) -> list[Tensor]:
+        """Features of several lists of texts, encoded together."""
+        flat = self.features([text for several in texts for text in several])
+        return list(torch.split(flat, [len(several) for several in texts]))
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """(N, width) features, with a progress bar for those that are not cached yet.
@@ -74,6 +82,91 @@ def open_text(text: Mapping[str, Any], cache: Path, *, synthetic: bool) -> TextS
     return TextSide(settings, encoder, TextCache(cache / "text", encoder))
 
 
+@dataclass(frozen=True)
+class TokenSide:
+    """A text encoder that learns with the objective: its "features" of texts are their tokens.
+
+    Attributes:
+        settings: the `text` settings.
+        encoder: the encoder, which the objective holds too.
+    """
+
+    settings: dict[str, Any]
+    encoder: TokenEncoder
+
+    @property
+    def name(self) -> str:
+        """Name and head of the hash of what it starts from."""
+        return _text_model.describe(self.encoder)
+
+    def groups(self, texts: Sequence[Sequence[str]]) -> list[Tokens]:
+        """Tokens of several lists of texts."""
+        return [self.features(several) for several in texts]
+
+    def features(self, texts: Sequence[str]) -> Tokens:
+        """Tokens of N texts."""
+        return self.encoder.tokens(texts)
+
+
+def open_tokens(text: Mapping[str, Any], texts: Iterable[str], checkpoint: Path | None) -> TokenSide:
+    """The text side of a method that trains its text encoder.
+
+    Args:
+        text: `text` settings.
+        texts: the training texts, whose words a `tiny` encoder knows.
+        checkpoint: of the run that goes on, whose encoder is built again.
+    """
+    built = _token_model.build(text, texts) if checkpoint is None else _token_model.restore(text, checkpoint)
+    return TokenSide(dict(text), built)
+
+
+def report_sentences(rows: pl.DataFrame, column: str) -> list[list[str]]:
+    """The sentences of each row's text; an empty list where it has none.
+
+    Args:
+        rows: a manifest table.
+        column: of texts, which are split; or `sentences`, which the data set tells.
+
+    Raises:
+        DataError: if there is no such column.
+    """
+    _require_text(rows, column)
+    if column == "sentences":
+        told = rows["sentences"].to_list()
+        return [[s["text"] for s in cell or [] if s["text"] and s["text"].strip()] for cell in told]
+    unique = rows[column].unique().drop_nulls().to_list()
+    of_text = {text: split(text) for text in unique}
+    return [of_text.get(text, []) for text in rows[column]]
+
+
+def report_texts(rows: pl.DataFrame, column: str) -> list[str]:
+    """The text of each row on one line; empty where it has none."""
+    if column == "sentences":
+        return [" ".join(sentences) for sentences in report_sentences(rows, column)]
+    _require_text(rows, column)
+    return [text.strip() if text is not None else "" for text in rows[column].to_list()]
+
+
+def _require_text(rows: pl.DataFrame, column: str) -> None:
+    if column in rows.columns:
+        return
+    known = [name for name in ("impression", "findings", "report", "sentences") if name in rows.columns]
+    raise DataError(
+        f"the data set has no text column '{column}': it has "
+        f"{', '.join(known) or 'none'}{nearest(column, known)}; set text.column"
+    )
+
+
+def training_reports(
+    sentences: Sequence[Sequence[str]], side: TokenSide, *, augment: str, seed: int
+) -> ReportTokens:
+    """The training texts as tokens; rows with the same sentences share them."""
+    unique: dict[tuple[str, ...], int] = {}
+    index = np.array([unique.setdefault(tuple(s), len(unique)) for s in sentences], dtype=np.int64)
+    encoder = side.encoder
+    return ReportTokens(list(unique), index, encoder.tokenise, encoder.vocabulary, augment=augment, seed=seed)
+
+
 def training_texts(rows: pl.DataFrame, column: str, side: TextSide) -> tuple[np.ndarray, Texts]:
     """Features of the rows' texts.
 
@@ -82,19 +175,22 @@ def training_texts(rows: pl.DataFrame, column: str, side: TextSide) -> tuple[np.
     Raises:
         DataError: if there is no such column, or no text in it.
     """
-    if column not in rows.columns:
-        known = [name for name in ("impression", "findings", "report") if name in rows.columns]
-        raise DataError(
-            f"the data set has no text column '{column}': it has "
-            f"{', '.join(known) or 'none'}{nearest(column, known)}; "
-            "set text.column"
-        )
-    texts = [text.strip() if text is not None else "" for text in rows[column].to_list()]
+    texts = report_texts(rows, column)
+    positions = positions_with_text(texts, column)
+    unique: dict[str, int] = {}
+    index = np.array([unique.setdefault(texts[i], len(unique)) for i in positions], dtype=np.int64)
+    return positions, Texts(side.features(list(unique)), index)
+
+
+def positions_with_text(texts: Sequence[Any], column: str) -> np.ndarray:
+    """Positions (n,) of the rows whose text, or list of sentences, is not empty.
+
+    Raises:
+        DataError: if there is none.
+    """
     positions = np.array([i for i, text in enumerate(texts) if text], dtype=np.int64)
     if len(positions) == 0:
         raise DataError(
             f"no training row has a text in '{column}'; set text.column, or data.report_col for a table"
         )
-    unique: dict[str, int] = {}
-    index = np.array([unique.setdefault(texts[i], len(unique)) for i in positions], dtype=np.int64)
-    return positions, Texts(side.features(list(unique)), index)
+    return positions
