@@ -13,7 +13,7 @@ LAYERS = [
     {"data"},
     {"manifests"},
     {"prepare", "datasets", "overlap"},
-    {"heads", "encoders"},
+    {"heads", "attention", "encoders"},
     {"objectives"},
     {"training"},
     {"tasks"},

@@ -7,10 +7,19 @@ import torch
 
 from radlearn import registry
 from radlearn.encoders.small_cnn import SmallCNN
+from radlearn.encoders.tiny_text import TinyText
 from radlearn.objectives.base import build
 from radlearn.records import Batch
 
 TEXT_WIDTH = 12
+TEXTS = (
+    "Mild edema. Small left effusion. No pneumothorax.",
+    "Normal heart.",
+    "Large heart. No edema.",
+    "Clear lungs. No effusion. The heart is normal. No edema.",
+    "Right effusion.",
+    "Left lower consolidation. No effusion.",
+)
 # What each objective is given beside its defaults, so that it is small.
 SMALL = {"embed_dim": 8, "predictor_width": 16}
 
@@ -22,7 +31,14 @@ def objective(name: str, *, seed: int = 0, **arguments):
     small = {key: value for key, value in SMALL.items() if key in known}
     if "sigreg" in known:
         small["sigreg"] = {"slices": 32}
-    return build(name, SmallCNN(image_size=32, multiplier=0.25), TEXT_WIDTH, {**small, **arguments})
+    trains_text = "tokens" in registry.find("objectives", name).needs
+    text = text_encoder() if trains_text else TEXT_WIDTH
+    return build(name, SmallCNN(image_size=32, multiplier=0.25), text, {**small, **arguments})
+
+
+def text_encoder() -> TinyText:
+    """A text encoder that learns, of the words of `TEXTS`."""
+    return TinyText(vocabulary=TinyText.words_of(TEXTS), width=16, num_layers=1, num_heads=2, max_length=24)
 
 
 def batch(num_studies: int = 8, *, seed: int = 0, local: bool = True) -> Batch:
@@ -40,17 +56,7 @@ def batch(num_studies: int = 8, *, seed: int = 0, local: bool = True) -> Batch:
         text=features[text_id],
         text_id=text_id,
         labels=torch.from_numpy(labels),
-    )
-
-
-def share(whole: Batch, rows: slice) -> Batch:
-    """Some studies of a batch."""
-    return Batch(
-        views=tuple(view[:, rows] for view in whole.views),
-        index=whole.index[rows],
-        text=whole.text[rows],
-        text_id=whole.text_id[rows],
-        labels=whole.labels[rows],
+        tokens=text_encoder().tokens([TEXTS[i % len(TEXTS)] for i in text_id.tolist()]),
     )
 
 

@@ -19,7 +19,7 @@ def objective_gradients(rank: int, name: str, arguments: dict, step: int) -> dic
     objective = tiny.objective(name, **arguments)
     objective.train()
     wrapped = DistributedDataParallel(objective)
-    output = wrapped(tiny.share(tiny.batch(), SHARES[rank]), step)
+    output = wrapped(tiny.batch().studies(SHARES[rank]), step)
     output.loss.backward()
     return {
         "loss": output.loss.detach(),

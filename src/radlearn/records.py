@@ -179,6 +179,22 @@ class Batch:
     bad: Tensor | None = None
     tokens: Tokens | None = None
 
+    def studies(self, rows: Any) -> Batch:
+        """Some studies of the batch, by a slice or an index tensor; `bad` rows stay with none."""
+
+        def of(value: Any) -> Any:
+            return None if value is None else value[rows]
+
+        return Batch(
+            views=tuple(view[:, rows] for view in self.views),
+            index=self.index[rows],
+            text=of(self.text),
+            text_id=of(self.text_id),
+            labels=of(self.labels),
+            view_parameters=tuple(parameters[:, rows] for parameters in self.view_parameters),
+            tokens=of(self.tokens),
+        )
+
     def to(self, device: Any, *, non_blocking: bool = True) -> Batch:
         """Move every tensor to a device."""
 

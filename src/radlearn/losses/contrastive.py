@@ -63,6 +63,45 @@ def info_nce(
         return (by_row + by_column).mean() / 2 - positives.mean()
 
 
+def directed_info_nce(
+    u: Float[Tensor, "batch dim"],
+    w: Float[Tensor, "batch dim"],
+    *,
+    temperature: float | Float[Tensor, ""] = 0.1,
+    same_modality: bool = False,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """InfoNCE from images to texts, and from texts to images, apart: the global loss of LoVT and ConVIRT.
+
+        s_ij = <u_i, w_j> / temperature;   loss = mean_i [log sum_j exp(s_ij) - s_ii], and the same of s^T
+
+    Args:
+        u, w: (B, D), normalised here.
+        temperature: 0.1 in LoVT and ConVIRT.
+        same_modality: the other rows of the anchor's own side are negatives as well (NT-Xent).
+
+    Returns:
+        Scalars, float32 (float64 for float64 input).
+
+    Raises:
+        ValueError: on shapes that differ.
+    Source: Zhang et al. 2020 (ConVIRT), arXiv:2010.00747, equations 2 and 3.
+    """
+    _check_pairs(u, w, None, "negative", None)
+    with no_autocast(u.device):
+        u, w = _unit_rows(u), _unit_rows(w)
+        logits = u @ w.T / temperature
+        matched = logits.diagonal()
+
+        def direction(cross: Tensor, own: Tensor) -> Tensor:
+            if same_modality:
+                beside = own @ own.T / temperature
+                itself = torch.eye(len(own), dtype=torch.bool, device=own.device)
+                cross = torch.cat([cross, beside.masked_fill(itself, -torch.inf)], dim=1)
+            return (cross.logsumexp(1) - matched).mean()
+
+        return direction(logits, u), direction(logits.T, w)
+
+
 def sigmoid_pairwise(
     u: Float[Tensor, "batch dim"],
     w: Float[Tensor, "batch dim"],
