@@ -11,10 +11,13 @@ from radlearn import registry
 SETTINGS = {
     "timm_image": {"arch": "vit_tiny_patch16_224", "num_layers": 2, "image_size": 64},
     "small_cnn": {"multiplier": 0.25, "image_size": 64},
+    "resnet_levels": {"arch": "resnet18", "image_size": 64},
+    "tiny_text": {"vocabulary": ["normal", "heart"], "width": 16, "num_heads": 2},
 }
 KINDS = {name: registry.find("encoders", name).kind for name in registry.names("encoders")}
 IMAGE = [name for name, kind in KINDS.items() if kind == "image"]
 TEXT = [name for name, kind in KINDS.items() if kind == "text"]
+TOKENS = [name for name, kind in KINDS.items() if kind == "tokens"]
 
 
 def build(name):
@@ -91,3 +94,41 @@ def test_a_text_encoder_names_all_its_features_depend_on(name):
     identity = text_encoder(name).identity
     assert identity["name"]
     json.dumps(identity)
+
+
+def token_encoder(name):
+    if name == "bert_text":
+        from radlearn.encoders import _token_model
+
+        return _token_model.build({"model": "minilm", "max_length": 64, "freeze_layers": 3}, ()).eval()
+    return build(name).eval()
+
+
+TEXTS = ["No acute process.", "Large left effusion. No edema. The heart is normal.", "", "Normal."]
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_token_states_depend_neither_on_padding_nor_on_buckets(name):
+    encoder = token_encoder(name)
+    tokens = encoder.tokens(TEXTS)
+    together = encoder.encode_tokens(tokens)
+    assert together.shape == (*tokens.ids.shape, encoder.width)
+    for row, text in enumerate(TEXTS):
+        alone = encoder.encode_tokens(encoder.tokens([text]))[0]
+        torch.testing.assert_close(together[row, : len(alone)], alone, rtol=1e-3, atol=1e-4)
+    encoder.buckets = 2
+    torch.testing.assert_close(encoder.encode_tokens(tokens), together, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_saved_token_encoder_is_built_again_without_hub_and_texts(name, tmp_path):
+    encoder = token_encoder(name)
+    encoder.save(tmp_path)
+    settings = SETTINGS.get(name, {"max_length": 64, "freeze_layers": 3})
+    settings = {key: value for key, value in settings.items() if key != "vocabulary"}
+    again = registry.find("encoders", name)(folder=str(tmp_path), **settings)
+    again.load_state_dict(encoder.state_dict())
+    assert again.identity == encoder.identity
+    tokens = again.tokens(TEXTS)
+    assert torch.equal(tokens.ids, encoder.tokens(TEXTS).ids)
+    assert torch.equal(again.eval().encode_tokens(tokens), encoder.encode_tokens(tokens))

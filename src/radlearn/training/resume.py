@@ -67,11 +67,13 @@ def check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], run: 
 
     old = flat({k: v for k, v in before.items() if k not in _FREE_TO_CHANGE})
     new = flat({k: v for k, v in configuration.merge_defaults(now).items() if k not in _FREE_TO_CHANGE})
-    # `auto` was replaced by what was found when the run began.
+    # `auto` and `dataset` were replaced by what was found when the run began.
     changed = {
         key: (old.get(key), new.get(key))
         for key in sorted({*old, *new})
-        if old.get(key) != new.get(key) and new.get(key) != "auto" and not key.startswith("text.")
+        if old.get(key) != new.get(key)
+        and new.get(key) not in ("auto", "dataset")
+        and not key.startswith("text.")
     }
     if changed:
         shown = ", ".join(f"{key}: {was} -> {wants}" for key, (was, wants) in list(changed.items())[:5])
