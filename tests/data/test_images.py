@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -17,6 +19,8 @@ from radlearn.data.images import (
     ImageError,
     default_window,
     image_size,
+    is_dicom_head,
+    luma,
     read_image,
     read_image_and_size,
     resize_short,
@@ -239,6 +243,7 @@ def test_reasons_of_files_that_are_no_image(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("this is no image" * 20)
     (tmp_path / "dicom.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 100)
+    (tmp_path / "dicom.png").write_bytes(b"\x08\0\x16\0" + b"\0" * 100)
     (tmp_path / "noise.jpg").write_bytes(b"\xff\xd8\xff" + np.random.default_rng(0).bytes(3000))
     Image.fromarray(smooth()[:8, :8]).save(tmp_path / "small.png")
     Image.fromarray(smooth()[:8, :8]).save(tmp_path / "small.jpg")
@@ -247,7 +252,9 @@ def test_reasons_of_files_that_are_no_image(tmp_path):
     assert reason(read_image, tmp_path) == "unreadable"
     assert reason(read_image, tmp_path / "empty.png") == "empty_file"
     assert reason(read_image, tmp_path / "text.png") == "unsupported_format"
-    assert reason(read_image, tmp_path / "dicom.dcm") == "unsupported_format"
+    assert reason(read_image, tmp_path / "dicom.dcm") == "no_pixels"
+    assert reason(read_image, tmp_path / "dicom.png") == "no_pixels"
+    assert reason(image_size, tmp_path / "dicom.dcm") == "no_pixels"
     assert reason(read_image, tmp_path / "noise.jpg") == "corrupt"
     assert reason(read_image, tmp_path / "small.png") == "too_small"
     assert reason(read_image, tmp_path / "small.jpg") == "too_small"
@@ -316,6 +323,35 @@ def test_default_window_is_a_percentile_range():
     assert to_uint8(np.full((20, 20), 7, np.uint16)).max() == 0
     eight = smooth()
     assert to_uint8(eight) is eight
+
+
+def test_luma_is_pillows(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(luma(colour), np.asarray(Image.fromarray(colour).convert("L")))
+    wide = luma(colour.astype(np.uint16) * 257)
+    assert wide.dtype == np.uint16
+    assert np.abs(wide / 257 - colour @ [0.299, 0.587, 0.114]).max() < 0.01
+
+
+def test_dicom_is_known_by_its_first_bytes():
+    assert is_dicom_head(b"II*\0" + b"\0" * 124 + b"DICM")
+    assert is_dicom_head(b"\x02\0\0\0UL\x04\0")
+    assert is_dicom_head(b"\x08\0\x05\0CS\x0a\0")
+    assert is_dicom_head(b"\0\x08\0\x05CS\0\x0a")
+    for head in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"BM", b"\x08\0\x05\x7f", b"DICM"):
+        assert not is_dicom_head(head)
+
+
+def test_reading_other_images_needs_no_pydicom(tmp_path):
+    Image.fromarray(smooth()).save(tmp_path / "a.png")
+    code = f"""
+import sys
+sys.modules["pydicom"] = None
+from radlearn.data.images import image_size, read_image
+print(read_image({str(tmp_path / "a.png")!r}).shape, image_size({str(tmp_path / "a.png")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(96, 80) (96, 80)"
 
 
 def test_paths_that_leave_the_root_are_refused(tmp_path):

@@ -3,6 +3,8 @@
 A grey image is (H, W) uint8 or uint16, high = bright. Colour becomes luma (ITU-R 601-2, as Pillow rounds it),
 alpha is composited on black (outside the patient is dark), 1-bit becomes 0 and 255. Pixels keep the order of
 the file: an orientation tag is not applied, because radiographs carry none that is trusted.
+
+DICOM files (extra `dicom`) are recognised by their content and shown as their header says: data/dicom.py.
 """
 
 from __future__ import annotations
@@ -29,12 +31,15 @@ REASONS = {
     "empty_file": "the file has 0 bytes",
     "truncated": "the file ends too early",
     "corrupt": "the file cannot be decoded",
-    "unsupported_format": "not JPEG, PNG, TIFF or BMP",
+    "unsupported_format": "not JPEG, PNG, TIFF, BMP or DICOM",
     "unsupported_mode": "pixels of a kind that has no 8 or 16 bit grey form",
     "nan": "pixels that are not numbers",
     "too_small": "an image too small to hold anything",
     "too_large": "an image too large to be a radiograph",
     "duplicate_id": "the image id stands twice",
+    "multi_frame": "several frames, where one image a file is wanted",
+    "no_pixels": "a DICOM file without an image",
+    "not_hounsfield": "values that are not Hounsfield units",
 }
 MIN_SIDE = 16
 # 67 million: four times the largest detectors. A header that claims more is an attack or damage.
@@ -45,6 +50,10 @@ DEFAULT_PERCENTILES = (0.5, 99.5)
 _EIGHTHS = (1, 2, 3, 4, 8)
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+# DICOM: a name after 128 free bytes. Old files lack both and begin with an element of group 2 or 8.
+_DICOM_AT, _DICOM = 128, b"DICM"
+_LITTLE_ENDIAN_GROUPS, _BIG_ENDIAN_GROUPS = (b"\x02\x00", b"\x08\x00"), b"\x00\x08"
+HEAD_BYTES = _DICOM_AT + len(_DICOM)
 
 
 class ImageError(DataError):
@@ -78,7 +87,8 @@ def read_image(path: str | Path, *, short_side: int | None = None) -> np.ndarray
     """Read an image file as grey.
 
     Args:
-        path: JPEG, PNG, TIFF or BMP of 1, 8 or 16 bits, grey, RGB, palette, CMYK or with alpha.
+        path: JPEG, PNG, TIFF or BMP of 1, 8 or 16 bits, grey, RGB, palette, CMYK or with alpha; or DICOM
+            with one frame, of which the window of the header is applied (data/dicom.py).
         short_side: shrink to this short side, in pixels; a smaller image is returned as it is.
 
     Returns:
@@ -86,6 +96,7 @@ def read_image(path: str | Path, *, short_side: int | None = None) -> np.ndarray
 
     Raises:
         ImageError: with a reason of `REASONS`.
+        ConfigurationError: for a DICOM file, if the extra `dicom` is not installed.
     """
     return read_image_and_size(path, short_side=short_side)[0]
 
@@ -95,9 +106,13 @@ def read_image_and_size(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """`read_image`, and the height and width of the file."""
     path = Path(path)
-    data = _read_bytes(path)
+    data = read_bytes(path)
+    if is_dicom_head(data[:HEAD_BYTES]):
+        from radlearn.data import dicom  # pydicom is an extra, and slow to import
+
+        return dicom.decode(data, path, short_side)
     if data.startswith(_JPEG):
-        return _decode_jpeg(data, path, short_side)
+        return decode_jpeg(data, path, short_side)
     image = _decode_other(data, path)
     return resize_short(image, short_side), image.shape
 
@@ -110,10 +125,16 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, _open(file, path) as image:
-            return _checked_size(image.size[1], image.size[0], path)
+        with path.open("rb") as file:
+            if is_dicom_head(file.read(HEAD_BYTES)):
+                from radlearn.data import dicom
+
+                return dicom.header_size(path)
+            file.seek(0)
+            with _open(file, path) as image:
+                return checked_size(image.size[1], image.size[0], path)
     except OSError as error:
-        raise _unopened(path, error) from error
+        raise unopened(path, error) from error
 
 
 def to_uint8(image: np.ndarray, window: tuple[float, float] | None = None) -> np.ndarray:
@@ -166,23 +187,45 @@ def target_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     return round(height * scale), round(width * scale)
 
 
-def _read_bytes(path: Path) -> bytes:
+def is_dicom_head(head: bytes) -> bool:
+    """Whether a file that begins so is DICOM: at least `HEAD_BYTES` of it, or all it has."""
+    if head[_DICOM_AT:].startswith(_DICOM):
+        return True
+    # The elements that may come first have numbers below 256.
+    little = head.startswith(_LITTLE_ENDIAN_GROUPS) and head[3:4] == b"\0"
+    return little or (head.startswith(_BIG_ENDIAN_GROUPS) and head[2:3] == b"\0")
+
+
+def luma(colour: np.ndarray) -> np.ndarray:
+    """(..., 3) RGB, uint8 or uint16, to grey of the same type: ITU-R 601-2, rounded as Pillow does."""
+    red, green, blue = (colour[..., i].astype(np.uint32) for i in range(3))
+    return np.asarray((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16, colour.dtype)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file.
+
+    Raises:
+        ImageError: `missing`, `unreadable` or `empty_file`.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _unopened(path, error) from error
+        raise unopened(path, error) from error
     if not data:
         raise ImageError(path, "empty_file")
     return data
 
 
-def _unopened(path: Path, error: OSError) -> ImageError:
+def unopened(path: str | Path, error: OSError) -> ImageError:
+    """The refusal of a file that the system does not open."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return ImageError(path, "missing")
     return ImageError(path, "unreadable", error.strerror or str(error))
 
 
-def _checked_size(height: int, width: int, path: str | Path) -> tuple[int, int]:
+def checked_size(height: int, width: int, path: str | Path) -> tuple[int, int]:
+    """Height and width, if an image of them is neither too small nor too large to be decoded."""
     if min(height, width) < MIN_SIDE:
         raise ImageError(path, "too_small", f"{height} x {width} pixels, at least {MIN_SIDE} wanted")
     if height * width > MAX_PIXELS:
@@ -193,10 +236,11 @@ def _checked_size(height: int, width: int, path: str | Path) -> tuple[int, int]:
 # --- JPEG
 
 
-def _decode_jpeg(data: bytes, path: str | Path, short_side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+def decode_jpeg(data: bytes, path: str | Path, short_side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """Grey (H, W) uint8 of a JPEG stream, shrunk to a short side, and its own height and width."""
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-        _checked_size(height, width, path)
+        checked_size(height, width, path)
         if colour in ("CMYK", "YCCK"):
             # Grey is not offered for four inks. This decode only proves that the file is whole: it is strict.
             simplejpeg.decode_jpeg(data, "CMYK")
@@ -252,7 +296,7 @@ def _open(file: Any, path: str | Path) -> Image:
         raise ImageError(path, "too_large", str(error)) from error
     except UnidentifiedImageError as error:
         file.seek(0)
-        raise _unidentified(file.read(132), path) from error
+        raise _unidentified(file.read(8), path) from error
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
         raise ImageError(path, "corrupt", str(error)) from error
 
@@ -262,15 +306,14 @@ def _unidentified(head: bytes, path: str | Path) -> ImageError:
         return ImageError(path, "empty_file")
     if head.startswith((_PNG, _JPEG)):
         return ImageError(path, "truncated", "the header is not complete")
-    kind = "a DICOM file" if head[128:132] == b"DICM" else f"it begins with {head[:8]!r}"
-    return ImageError(path, "unsupported_format", kind)
+    return ImageError(path, "unsupported_format", f"it begins with {head[:8]!r}")
 
 
 def _decode_other(data: bytes, path: str | Path) -> np.ndarray:
     if data.startswith(_PNG):
         _check_png(data, path)
     with _open(io.BytesIO(data), path) as image:
-        _checked_size(image.size[1], image.size[0], path)
+        checked_size(image.size[1], image.size[0], path)
         if getattr(image, "n_frames", 1) > 1:
             raise ImageError(path, "unsupported_mode", "the file holds several images")
         if image.format == "PNG" and data[24] == 16 and data[25] != 0:
@@ -336,8 +379,7 @@ def _grey_of_deep_colour(data: bytes, path: str | Path) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise ImageError(path, "corrupt", "16-bit colour PNG")
-    blue, green, red = (pixels[..., i].astype(np.uint32) for i in range(3))
-    grey = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint16)
+    grey = luma(pixels[..., 2::-1])  # blue, green, red
     return _on_black(grey, pixels[..., 3], 65535) if pixels.shape[-1] == 4 else grey
 
 
