@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radlearn.data.reports import ALIASES, Section, clean, findings, impression, sections
+from radlearn.data._section_names import ALIASES, PUBLIC_NAMES, VIEW_TITLES
+from radlearn.data.reports import Section, clean, findings, impression, last_paragraph, sections
 
 CORPUS = {
     "plain": ("FINDINGS: Clear lungs.\n\nIMPRESSION: No acute disease.", "No acute disease."),
@@ -68,6 +69,20 @@ CORPUS = {
     "no-break spaces": ("IMPRESSION:\u00a0No\u00a0edema.", "No edema."),
     "form feed inside": ("IMPRESSION: No\x0cedema.", "No edema."),
     "de-identified": ("IMPRESSION: Seen with Dr. ___ at ___.", "Seen with Dr. ___ at ___."),
+    "a name inside a header": ("FINDINGS: x\nPRELIMINARY IMPRESSION: Normal.", "Normal."),
+    "a view title ends it": ("IMPRESSION: Edema.\nCHEST, SINGLE AP VIEW: Clear.", "Edema."),
+    "a view in prose does not": ("IMPRESSION: Edema.\nChest: clear.", "Edema. Chest: clear."),
+    "the public table's slip is no impression": ("IMPRESSION: Edema.\nNDICATION: Cough.", "Edema."),
+    "header on a line of its own, then blank": (
+        "IMPRESSION:\n \n \n Edema.\n \n No effusion.",
+        "Edema. No effusion.",
+    ),
+    "header and dash": ("FINDINGS: x\nIMPRESSION - Edema.", "Edema."),
+    "header twice": ("IMPRESSION: IMPRESSION: Edema.", "Edema."),
+    "zero-width and soft hyphens": ("IMPRESSION: Ede\u00adma.", "Ede\u00adma."),
+    "nothing but marks": ("IMPRESSION: ___ ___.", None),
+    "a colon in prose": ("IMPRESSION: Note the following: edema.", "Note the following: edema."),
+    "a ratio": ("IMPRESSION: Cardiothoracic ratio 1:2.", "Cardiothoracic ratio 1:2."),
     "comparison stays": ("IMPRESSION: Unchanged effusion. No edema.", "Unchanged effusion. No edema."),
 }  # fmt: skip
 
@@ -138,6 +153,27 @@ def test_findings_leaves_the_other_sections_out():
     assert findings("IMPRESSION: Normal.") is None
 
 
+def test_the_public_table_is_known_whole_with_its_slip_put_right():
+    ours = {"history": "indication", "recommendations": "recommendation", "wet read": "wet_read"}
+    for spelling, name in PUBLIC_NAMES.items():
+        expected = "indication" if spelling == "ndication" else ours.get(name, name)
+        assert sections(f"{spelling.upper()}: text") == [Section(expected, "text")], spelling
+
+
+@pytest.mark.parametrize("title", VIEW_TITLES)
+def test_a_capital_header_that_contains_a_view_holds_findings(title):
+    # A line header has letters only, so "SEMI-UPRIGHT VIEW OF" and the like lead to "findings" by the view.
+    assert sections(f"{title.upper()} IMAGE: Clear.") == [Section("findings", "Clear.")]
+    assert findings(f"INDICATION: x\n{title.upper()}: Clear.") == "Clear."
+
+
+def test_the_last_paragraph_can_be_had_alone():
+    assert last_paragraph(" COMPARISON: None.\n \n Clear lungs.\n \n No edema.\n") == "Clear lungs. No edema."
+    assert last_paragraph("The lungs\nare clear.") == "The lungs are clear."
+    assert last_paragraph("COMPARISON: None.") is None
+    assert last_paragraph("INDICATION: x\n\nClear.\nRECOMMENDATION: CT.\n\nSoon.") == "Clear."
+
+
 def test_every_known_name_opens_a_section():
     for spelling, name in ALIASES.items():
         assert sections(f"{spelling}: text") == [Section(name, "text")]
@@ -201,7 +237,8 @@ HOSTILE = {
     "known names": "IMPRESSION ", "headers": "IMPRESSION: ", "lines": "IMPRESSION:\nx\n", "underscores": "_",
     "brackets": "[**", "stars": "[***", "numbers": "1. ", "spaced stops": "  .", "dashes": " - ",
     "slashes": "A / ", "signatures": "Dictated by ", "capital colons": "AB:", "sentences": "No change. ",
-    "blank lines": "\n \n",
+    "blank lines": "\n \n", "view titles": "CHEST, TWO VIEWS ", "view headers": "PORTABLE CHEST:\n",
+    "tabs": "\t", "carriage returns": "\r", "form feeds": "\x0c", "brackets closed": "(A) ", "accents": "É ",
 }  # fmt: skip
 
 

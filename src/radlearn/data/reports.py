@@ -5,8 +5,9 @@ if it is all capitals or a known name in any case. Inside a line it counts if it
 so that a report that lost its line breaks still has sections. A known name without its colon counts where it
 stands alone on a line, before a spaced dash, or in capitals before text that is not.
 
-Sources of the names: the MIMIC-CXR section parser (mimic-cxr `txt/section_parser.py`), CheXzero
-`data_process.py`, and the headers of the OpenI reports.
+A capital header that no table knows but that contains a name ("PRELIMINARY IMPRESSION") or a view ("CHEST,
+SINGLE AP VIEW") is what it contains: rules of the public MIMIC-CXR section parser, whose own reading of a
+report is `radlearn.data.mimic_reports`.
 """
 
 from __future__ import annotations
@@ -16,46 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from radlearn.data._section_names import ALIASES, CONTAINED, VIEW_TITLES
+
 Fallback = Literal["none", "findings", "last_paragraph"]
 
-_SPELLINGS = {
-    "impression": (
-        "impression", "impressions", "imp", "impresson", "imprression", "impession", "impresion", "imression",
-        "conclusion", "conclusions", "opinion", "summary", "impression and plan", "impression/plan",
-        "findings and impression", "findings/impression", "impression and findings", "impression/findings",
-        "impression and recommendation", "impression and recommendations", "impression/recommendation",
-        "impression/recommendations", "final impression", "overall impression",
-    ),
-    "findings": (
-        "findings", "finding", "findngs", "finidngs", "report findings", "chest findings",
-        "pa and lateral", "pa and lateral chest", "pa and lateral views", "pa and lateral views of the chest",
-        "frontal and lateral views", "frontal and lateral views of the chest", "chest, two views",
-        "chest, pa and lateral", "chest, single view", "single frontal view of the chest",
-        "two views of the chest", "ap chest", "portable chest", "portable ap chest",
-        "portable chest radiograph", "supine chest", "upright chest",
-    ),
-    "recommendation": (
-        "recommendation", "recommendations", "recommendation(s)", "recommended follow-up",
-    ),
-    "notification": (
-        "notification", "notifications", "notification(s)", "critical result", "critical results",
-    ),
-    "addendum": ("addendum", "addenda", "final addendum"),
-    "report": ("final report", "preliminary report"),
-    "wet_read": ("wet read", "wet read version", "preliminary read"),
-    "examination": ("examination", "exam", "study", "type of examination", "procedure", "exam type"),
-    "indication": (
-        "indication", "indications", "clinical indication", "history", "clinical history",
-        "clinical information", "patient history", "reason for exam", "reason for examination",
-        "reason for this examination", "reason for study", "history and indication",
-    ),
-    "technique": ("technique", "views", "number of views"),
-    "comparison": ("comparison", "comparisons", "comparison study", "comparison studies", "prior studies"),
-    "signature": ("end of impression", "end of report", "end of addendum"),
-}  # fmt: skip
-ALIASES = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
-# In capitals they are headers by their form; "Chest:" in an impression is prose.
-_VIEW_TITLES = frozenset({"chest", "portable", "ap", "pa"})
+_VIEWS_ALONE = frozenset({"ap", "pa"})  # too short to be looked for inside a header
 # Words too common in prose to be headers unless a colon follows them.
 _NEED_COLON = frozenset({"imp", "study", "exam", "views", "summary", "opinion", "history", "procedure"})
 # What these hold is about the report, not in it.
@@ -161,6 +127,15 @@ def findings(report: str) -> str | None:
     )
 
 
+def last_paragraph(report: str) -> str | None:
+    """What follows the first blank line of the last section, on one line; None if it holds no word.
+
+    Of a report without any header it is the whole. Sections about the report are not looked at:
+    recommendation, notification, addendum, wet read, signature.
+    """
+    return next((line for t in _last_paragraph(sections(report)) if (line := _before_header(clean(t)))), None)
+
+
 def clean(
     text: str,
     *,
@@ -210,7 +185,12 @@ def _key(words: str) -> str:
 
 def _canonical(words: str) -> str:
     key = _key(words)
-    return "findings" if key in _VIEW_TITLES else ALIASES.get(key, key)
+    if key in ALIASES:
+        return ALIASES[key]
+    # In capitals these are headers by their form; "Chest:" in an impression is prose.
+    if contained := next((word for word in CONTAINED if word in key), None):
+        return ALIASES[contained]
+    return "findings" if key in _VIEWS_ALONE or any(title in key for title in VIEW_TITLES) else key
 
 
 def _is_capital(words: str) -> bool:
