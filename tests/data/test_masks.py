@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from radlearn import run_lengths
 from radlearn.data import masks
 from radlearn.errors import DataError
 
@@ -110,3 +111,48 @@ def touches(a, b, x, y) -> bool:
 def test_the_cell_of_a_row_leaves_empty_masks_out():
     mask = np.eye(2, dtype=bool)
     assert masks.row({"a": mask, "b": np.zeros((2, 2), bool)}) == [{"class": "a", "rle": "0 1 3 1"}]
+
+
+# --- straight to run lengths: the same text as by way of the whole image
+
+
+@given(
+    arrays(np.bool_, st.tuples(st.integers(1, 6), st.integers(1, 6))), st.integers(0, 3), st.integers(0, 3)
+)
+@settings(max_examples=100, deadline=None)
+def test_a_part_has_the_run_lengths_of_the_image_that_holds_it(part, top, left):
+    for right in (0, 2):
+        image = np.pad(part, ((top, 1), (left, right)))
+        assert masks.rle_of_part(part, top, left, image.shape[1]) == run_lengths.encode(image)
+
+
+@given(st.lists(arrays(np.bool_, (5, 7)), min_size=1, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_several_relative_runs_are_or_ed(several):
+    rles = [relative(mask) or "-1" for mask in several]
+    wanted = run_lengths.encode(np.logical_or.reduce(several))
+    assert masks.rle_of_relative_runs(rles, 5, 7) == wanted
+    assert masks.rle_of_relative_runs([*rles, " -1", ""], 5, 7) == wanted
+
+
+SIDE = st.floats(-4, 12, allow_nan=False)
+
+
+@given(st.lists(st.tuples(SIDE, SIDE, SIDE, SIDE), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_boxes_go_straight_to_the_run_lengths_of_their_union(boxes):
+    assert masks.rle_of_boxes(boxes, 6, 9) == run_lengths.encode(masks.from_boxes(boxes, 6, 9))
+
+
+def test_no_box_and_a_box_beyond_the_image_are_empty():
+    assert masks.rle_of_boxes([], 6, 9) == masks.rle_of_boxes([(20, 20, 3, 3)], 6, 9) == ""
+
+
+def test_a_box_of_huge_sides_is_cut():
+    assert masks.rle_of_boxes([(-1e30, 1, 2e30, 1)], 6, 9) == "9 9"
+
+
+@pytest.mark.parametrize("rle", ["1", "-1 2", "0 99", "x 1", "4 4 4 9"])
+def test_faulty_relative_runs_are_refused_here_too(rle):
+    with pytest.raises(DataError):
+        masks.rle_of_relative_runs(["0 1", rle], 4, 4)
