@@ -14,11 +14,15 @@ from torch.utils.data import Dataset
 
 from radlearn.data.report_tokens import ReportTokens
 from radlearn.data.store import ImageSource
-from radlearn.data.views import EvaluationView, Views
+from radlearn.data.views import EvaluationView, Views, uniforms
 from radlearn.errors import DataError
 from radlearn.records import Batch
 
 logger = logging.getLogger("radlearn")
+
+
+# Beyond the counters of any view: see `views.uniforms`.
+_STUDY_COUNTER = 2**32
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class StudyDataset(Dataset[Batch]):
         texts: features of the rows' texts, or None.
         labels: (N, L) float32, or None.
         reports: the rows' texts as tokens, or None.
+        studies: (S + 1,) where each study's rows begin, rows being sorted by study: an item is then a study,
+            of which each draw takes one row; None: an item is a row.
     """
 
     def __init__(
@@ -50,16 +56,25 @@ class StudyDataset(Dataset[Batch]):
         texts: Texts | None = None,
         labels: np.ndarray | None = None,
         reports: ReportTokens | None = None,
+        studies: np.ndarray | None = None,
     ) -> None:
         self.source, self.rows, self.views, self.texts, self.labels = source, rows, views, texts, labels
-        self.reports = reports
+        self.reports, self.studies = reports, studies
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self.studies is None else len(self.studies) - 1
 
     def __getitem__(self, item: tuple[int, int]) -> Batch:
         """A batch of one."""
         return self.__getitems__([item])
+
+    def _drawn(self, draw: int, items: np.ndarray) -> np.ndarray:
+        """The row of each item: itself, or one of the study's, by (seed, draw, study) alone."""
+        if self.studies is None:
+            return items
+        first, count = self.studies[items], np.diff(self.studies)[items]
+        chosen = uniforms(self.views.seed, draw, items, np.array([_STUDY_COUNTER]))[0]
+        return np.asarray(first + (chosen * count).astype(np.int64))
 
     def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
         """A batch of the rows, augmented by their common draw; unreadable images are left out and named in
@@ -67,7 +82,7 @@ class StudyDataset(Dataset[Batch]):
         """
         draw = items[0][0]
         assert all(other == draw for other, _ in items)
-        index = np.array([row for _, row in items])
+        index = self._drawn(draw, np.array([row for _, row in items]))
         images, good = read_images(self.source, self.rows[index])
         if not images:
             raise DataError(f"none of the {len(items)} images of a batch could be read: run `radlearn check`")
