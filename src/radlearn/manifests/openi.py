@@ -5,7 +5,7 @@
     indiana_projections.csv    optional, which image is lateral: uid,filename,projection
 
 A report belongs to one patient. Words that might identify one were replaced by XXXX, others with them.
-The reports alone are enough for work on text: `OpenI().reports(root)`.
+The reports alone are enough for work on text: `OpenI().read_reports(root)`.
 """
 
 from __future__ import annotations
