@@ -20,7 +20,9 @@ import numpy as np
 import polars as pl
 
 from radlearn.data.images import ImageError, to_uint8
+from radlearn.data.pixels import file_of
 from radlearn.data.store import FolderSource
+from radlearn.data.windows import WindowedSource
 from radlearn.errors import RadlearnError
 from radlearn.manifests.base import SPLITS
 from radlearn.records import Card
@@ -166,9 +168,10 @@ def _label_counts(column: pl.Series) -> str:
 
 def missing_files(dataset: Dataset) -> list[str]:
     """Paths of plain files that are not there; a prepared data set holds its images itself."""
-    if not isinstance(dataset.source, FolderSource):
+    source = dataset.source.source if isinstance(dataset.source, WindowedSource) else dataset.source
+    if not isinstance(source, FolderSource):
         return []
-    return [str(path) for path in dataset.source.paths if not path.is_file()]
+    return [str(path) for path in source.paths if not Path(file_of(path)).is_file()]
 
 
 def sample_texts(rows: pl.DataFrame) -> list[str]:

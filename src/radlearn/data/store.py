@@ -31,8 +31,8 @@ import numpy as np
 import pyarrow as pa
 import simplejpeg
 
-from radlearn.data.images import image_size, resolve_inside, target_size
-from radlearn.data.pixels import GREY, read_pixels
+from radlearn.data.images import target_size
+from radlearn.data.pixels import GREY, read_pixels, resolve_inside, source_size
 from radlearn.errors import DataError
 from radlearn.records import Pixels
 
@@ -346,7 +346,7 @@ class FolderSource:
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of `image(index)`, from the file's header."""
-        height, width = image_size(self.paths[index])
+        height, width = source_size(self.paths[index])
         return (height, width) if self.short_side is None else target_size(height, width, self.short_side)
 
     def image(self, index: int) -> np.ndarray:

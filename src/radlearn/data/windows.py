@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from radlearn.data.images import to_uint8
 from radlearn.data.store import ImageSource
@@ -21,25 +23,43 @@ WINDOWS = {
     "brain": (0.0, 80.0),
 }
 ROW = "row"
+# Shown where nothing names a window: level 40, width 400, the first of the two that CLEAR's pictures have.
+DEFAULT = WINDOWS["soft_tissue"]
 
 
-def parse(window: Any) -> tuple[float, float] | str:
-    """A window setting -> (low, high), or `row` for the window that each row of the table names.
+def parse(window: Any) -> tuple[float, float]:
+    """A name of `WINDOWS`, or a pair, as (low, high). `row`, the window that each row names, is not for here.
 
     Raises:
         ConfigurationError: for an unknown name, or a pair that does not go from low to high.
     """
     if isinstance(window, str):
-        if window != ROW and window not in WINDOWS:
+        if window not in WINDOWS:
             there = [*WINDOWS, ROW]
             raise ConfigurationError(
                 f"no window '{window}': there is {', '.join(there)}, or [low, high]{nearest(window, there)}"
             )
-        return window if window == ROW else WINDOWS[window]
-    values = [float(value) for value in window]
-    if len(values) != 2 or not values[0] < values[1]:
-        raise ConfigurationError(f"a window is [low, high] in Hounsfield units: got {window}")
-    return values[0], values[1]
+        return WINDOWS[window]
+    try:
+        low, high = (float(value) for value in window)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"a window is [low, high] in Hounsfield units: got {window}") from error
+    if not (low < high and math.isfinite(low) and math.isfinite(high)):
+        raise ConfigurationError(f"a window goes from a low to a high Hounsfield unit: got {window}")
+    return low, high
+
+
+def of_rows(windows: pl.Series, otherwise: tuple[float, float] = DEFAULT) -> tuple[np.ndarray, np.ndarray]:
+    """The windows that the rows of a manifest name, as low and high (N,) float64.
+
+    Args:
+        windows: the column `window`, a struct of low and high.
+        otherwise: for rows that name none, or one that does not go from low to high.
+    """
+    low, high = (windows.struct.field(name).cast(pl.Float64).to_numpy() for name in ("low", "high"))
+    # Comparisons with NaN, which null becomes, are false.
+    usable = (low < high) & np.isfinite(high - low)
+    return np.where(usable, low, otherwise[0]), np.where(usable, high, otherwise[1])
 
 
 class WindowedSource:

@@ -18,6 +18,7 @@ A manifest table has one row an image and these columns; ids, split and path are
 | slice_index | int32 | optional, position of a slice in its series, from the head or the first image on |
 | series_id | str | optional, the CT series |
 | window | struct<low, high> | optional, the intensity window the release names, in Hounsfield units |
+| spacing | struct<row, column, slice> | optional, millimetres from one row, column, slice to the next |
 
 Every `read` ends with `checks.finish`: it checks the table, rejects faulty rows and fingerprints the rest.
 The docstring of `fake` lists the oddities that it writes, one `- ` line each, five or more.

@@ -10,7 +10,6 @@ negative, a training row without text dropped. Each rule is a setting; dropped r
 from __future__ import annotations
 
 import dataclasses
-import posixpath
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -23,21 +22,16 @@ from radlearn.data import reports
 from radlearn.data.labels import CODES, SOFT, apply_policy, check_policy, parse_labels
 from radlearn.errors import ConfigurationError, DataError, nearest
 from radlearn.manifests import _table_fake
-from radlearn.manifests._paths import PathJoiner, patient_of
+from radlearn.manifests._paths import PathJoiner
+from radlearn.manifests._table_cells import as_text, parse_splits
 from radlearn.manifests._table_file import TableFile
+from radlearn.manifests._table_masks import add_masks
+from radlearn.manifests._table_rows import as_type, taken_along, with_ids, with_patients
+from radlearn.manifests._table_shapes import Shapes
 from radlearn.manifests.base import Manifest
 from radlearn.manifests.checks import OPTIONAL_TYPES, REQUIRED_TYPES, finish, reject
 from radlearn.records import Card, Release
 
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validate", "validation", "valid", "val", "dev"), "validate"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-_VIEW_WORDS = {
-    **{view: view for view in ("PA", "AP", "LATERAL")},
-    **dict.fromkeys(("LL", "LAT", "XTABLE LATERAL", "CROSS-TABLE LATERAL"), "LATERAL"),
-}
 _ID_KEYS = {"patient_id": "patient_col", "study_id": "study_col", "image_id": "id_col"}
 
 
@@ -70,6 +64,17 @@ class Table(Manifest):
         drop_comparison: leave out sentences that compare with an earlier study.
         delimiter: of csv and tsv; None takes a comma or a tab.
         check_files: reject rows whose image file is missing or empty (`prepare` finds those anyway).
+        boxes_col: column of all boxes of an image: JSON `[[x, y, w, h, "class"], ...]`, LoVT's
+            `x;y;w;h|x;y;w;h`, or `x y w h class|x y w h class`; a blank cell has none.
+        box_cols: four columns of one box; an image has a row a box, or one of four blanks.
+        box_form: `xywh`: left, top, width and height in pixels, or `xyxy`: left, top, right and bottom.
+        class_col: column of the class of a row's box or mask; of several boxes in one cell joined by `|`.
+        class_name: class of boxes and masks that tell none.
+        mask_col: column of masks; an image may have several rows.
+        mask_form: `path`: an image (PNG, GIF), all above 0 is the mask; `rle`: "start length ..." row by row,
+            from 0; `relative_rle`: SIIM-ACR's "gap length ..." down the columns, -1 for none.
+        mask_classes: value in a mask's image -> class, for images of several classes; 0 is the ground.
+        mask_root: folder that paths of masks are relative to; None takes that of the images.
         title: name of the data set in results and pages.
         access: open, credentialed or synthetic; pages about credentialed data show no pixels, ids or text.
     """
@@ -109,6 +114,15 @@ class Table(Manifest):
         drop_comparison: bool = False,
         delimiter: str | None = None,
         check_files: bool = False,
+        boxes_col: str | None = None,
+        box_cols: Sequence[str] = (),
+        box_form: str = "xywh",
+        class_col: str | None = None,
+        class_name: str = "finding",
+        mask_col: str | None = None,
+        mask_form: str = "path",
+        mask_classes: Mapping[Any, str] | None = None,
+        mask_root: str | None = None,
         title: str = "table",
         access: str = "credentialed",
     ) -> None:
@@ -131,6 +145,17 @@ class Table(Manifest):
         self.id_cols = {"patient_id": patient_col, "study_id": study_col, "image_id": id_col}
         self.split_col, self.require_text, self.delimiter = split_col, require_text, delimiter
         self.check_files, self.title, self.access = check_files, title, access
+        self.shapes = Shapes(
+            boxes_col=boxes_col,
+            box_cols=tuple(box_cols),
+            box_form=box_form,
+            class_col=class_col,
+            class_name=class_name,
+            mask_col=mask_col,
+            mask_form=mask_form,
+            mask_classes=mask_classes or {},
+        )
+        self.mask_root = mask_root
         self.fallback: Any = impression_fallback
         self.text_options: dict[str, Any] = {
             "strip_enumeration": strip_enumeration, "deid": deid, "drop_comparison": drop_comparison,
@@ -163,15 +188,28 @@ class Table(Manifest):
             for split, name in self.files.items()
             if name
         ]
-        rows = _with_ids(pl.concat(tables, how="diagonal"), PathJoiner(image_root))
+        rows = with_ids(pl.concat(tables, how="diagonal"), PathJoiner(image_root))
         rejected = []
         for reason, faulty in self._faults():
             rejected.append(reject(rows.filter(faulty), reason))
             rows = rows.filter(~faulty)
+        rows, disagreeing = self.shapes.gather(rows, ["path", "split", "_view", *self.label_cols])
+        rejected.append(reject(disagreeing, "conflicting_rows"))
         num_rows = len(rows)
         seen = rows.filter(self._has_wanted_view())
         told = self._with_texts(seen, progress).filter(self._has_needed_text())
-        rows = self._with_labels(_with_patients(told))
+        rows = self._with_labels(with_patients(told))
+        if self.shapes.mask_col:
+            mask_root = image_root if self.mask_root is None else _locate(self.mask_root, root)
+            rows, without = add_masks(
+                rows,
+                self.shapes.mask_form,
+                self.shapes.value_classes,
+                mask_root=mask_root,
+                image_root=image_root,
+                progress=progress,
+            )
+            rejected.append(without)
         columns = [
             name for name in (*REQUIRED_TYPES, *OPTIONAL_TYPES, *self.label_cols) if name in rows.columns
         ]
@@ -216,14 +254,18 @@ class Table(Manifest):
             names["_view"] = self.view_col
         names |= self._text_columns(file, wanted=split == "train" and self.require_text)
         labels = [file.require(name, "label_cols") for name in self.label_cols]
-        along = _taken_along(file, labels)
-        table = file.read([*names.values(), *labels, *along])
-        columns = [_as_text(table[column]).alias(name) for name, column in names.items()]
+        shapes = [file.require(column, key) for column, key in self.shapes.keys.items()]
+        along = taken_along(file, [*labels, *shapes])
+        table = file.read([*names.values(), *labels, *along, *shapes])
+        columns = [as_text(table[column]).alias(name) for name, column in names.items()]
         columns += [parse_labels(table[name], str(file.path)) for name in labels]
-        columns += [_as_type(table[name], file.path) for name in along]
+        columns += [as_type(table[name], file.path) for name in along]
+        columns += self.shapes.read(table, file.path)
         rows = pl.DataFrame(columns)
         rows = rows.with_columns(
-            self._splits(rows["split"], file.path) if self.split_col else pl.lit(split).alias("split")
+            parse_splits(rows["split"], file.path, self.split_col)
+            if self.split_col
+            else pl.lit(split).alias("split")
         )
         rows = rows.with_columns(_has_view=pl.lit("_view" in names))
         return rows.filter(pl.any_horizontal(pl.col(*names, *labels).is_not_null()))  # blank lines
@@ -246,17 +288,6 @@ class Table(Manifest):
         if wanted and not names:
             file.require(self.text_col, "text_col")
         return names
-
-    def _splits(self, cells: pl.Series, path: Path) -> pl.Series:
-        splits = cells.str.to_lowercase().replace_strict(_SPLIT_WORDS, default=None, return_dtype=pl.String)
-        unknown = splits.is_null() & cells.is_not_null()
-        if unknown.any():
-            row = unknown.to_list().index(True)
-            raise DataError(
-                f"{path}: column '{self.split_col}' holds '{cells[row]}' in row {row + 1}; "
-                f"a split is one of {', '.join(_SPLIT_WORDS)}"
-            )
-        return splits
 
     def _with_texts(self, rows: pl.DataFrame, progress: Any) -> pl.DataFrame:
         """Clean the impression; where there is none take the report's; add the report's findings."""
@@ -316,70 +347,6 @@ def _locate(name: str, root: Path) -> Path:
             return candidate
     looked = path if path.is_absolute() else f"{(root / path).absolute()} and {path.absolute()}"
     raise DataError(f"no '{name}': looked for {looked}")
-
-
-def _taken_along(file: TableFile, labels: Sequence[str]) -> list[str]:
-    """Columns of the contract that a table brings under their own names; a lone `height` is a patient's."""
-    sizes = ["height", "width"] if {"height", "width"} <= {*file.columns} else []
-    return [*sizes, *(n for n in ("sentences", "boxes", "mask") if n in file.columns and n not in labels)]
-
-
-def _as_text(column: pl.Series) -> pl.Series:
-    """Cells as trimmed strings, null where blank; whole floats, as nullable ids become, as whole numbers."""
-    if column.dtype.is_float() and (column.is_null() | (column == column.round())).all():
-        column = column.cast(pl.Int64)
-    text = column.cast(pl.String).str.strip_chars()
-    return text.set(text == "", None)
-
-
-def _as_type(column: pl.Series, path: Path) -> pl.Series:
-    """A column of the contract in its type; nested ones may be JSON in a string."""
-    wanted = (REQUIRED_TYPES | OPTIONAL_TYPES)[column.name]
-    try:
-        if column.dtype == pl.String and wanted.is_nested():
-            return column.str.json_decode(wanted)
-        return column.cast(wanted)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: column '{column.name}' cannot be read as {wanted}: {error}") from error
-
-
-def _with_ids(rows: pl.DataFrame, join: PathJoiner) -> pl.DataFrame:
-    """Add every working and id column that no table told: paths, ids from paths, views."""
-    paths = [cell and join(cell) for cell in rows["_cell"]]
-    told = [patient_of(path) if path else (None, None) for path in paths]
-    derived: dict[str, list[str | None]] = {
-        "path": paths,
-        "image_id": [path and posixpath.splitext(path)[0].removeprefix("files/") for path in paths],
-        "patient_id": [patient for patient, _ in told],
-        "study_id": [study for _, study in told],
-        "_view": [None] * len(rows),
-        "impression": [None] * len(rows),
-    }
-    missing: dict[str, pl.Series] = {
-        name: pl.Series(values, dtype=pl.String)
-        for name, values in derived.items()
-        if name not in rows.columns
-    }
-    sizes = {name: pl.lit(None, pl.Int32) for name in ("height", "width") if name not in rows.columns}
-    view = (
-        pl.col("_view").str.to_uppercase().replace_strict(_VIEW_WORDS, default=None, return_dtype=pl.String)
-    )
-    return rows.with_columns(**missing, **sizes).with_columns(view=view)
-
-
-def _with_patients(rows: pl.DataFrame) -> pl.DataFrame:
-    """Fill unknown patients and studies with the image's id, and make study ids unique over patients."""
-    escaping = pl.col("path").str.contains(r"^(/|\.\.)")  # rejected later, and not worth a warning
-    if unknown := len(rows.filter(pl.col("patient_id").is_null() & ~escaping)):
-        warnings.warn(
-            f"{unknown} of {len(rows)} images tell no patient: each counts as its own patient, so that "
-            "splits and intervals are by image; set data.patient_col",
-            stacklevel=2,
-        )
-    rows = rows.with_columns(pl.col("patient_id", "study_id").fill_null(pl.col("image_id")))
-    shared = pl.col("patient_id").n_unique().over("study_id") > 1
-    prefixed = pl.concat_str("patient_id", "study_id", separator="-")
-    return rows.with_columns(study_id=pl.when(shared.any()).then(prefixed).otherwise("study_id"))
 
 
 def _mapped(

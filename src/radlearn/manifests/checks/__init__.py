@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from radlearn.data.labels import CODES
-from radlearn.data.pixels import GREY
+from radlearn.data.pixels import GREY, file_of
 from radlearn.data.splits import crossing_patients, split_hash
 from radlearn.errors import DataError
 from radlearn.manifests.base import SPLITS
@@ -32,6 +31,8 @@ from radlearn.manifests.checks.rules import validate
 from radlearn.records import Card, Pixels, Release
 
 logger = logging.getLogger("radlearn")
+
+_HASHED_ROWS = 20_000
 
 __all__ = [
     "OPTIONAL_TYPES",
@@ -114,15 +115,17 @@ def fingerprint(rows: pl.DataFrame, card: Card) -> str:
     Neither the order of rows and columns nor the layout of folders matters: paths do not count, image ids do.
     """
     head = json.dumps([card.name, card.release, list(card.label_names)])
-    buffer = io.BytesIO()
-    rows.select(sorted({*rows.columns} - {"path"})).sort("image_id").write_ndjson(buffer)
-    return hashlib.sha256(head.encode() + b"\n" + buffer.getbuffer()).hexdigest()
+    digest = hashlib.sha256(head.encode() + b"\n")
+    table = rows.select(sorted({*rows.columns} - {"path"})).sort("image_id")
+    for part in table.iter_slices(_HASHED_ROWS):  # reports make a table's text large
+        digest.update(part.write_ndjson().encode())
+    return digest.hexdigest()
 
 
 def _without_files(rows: pl.DataFrame, root: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     def fault(path: str) -> str | None:
         try:
-            return None if (root / path).stat().st_size else "empty_file"
+            return None if (root / file_of(path)).stat().st_size else "empty_file"
         except OSError:
             return "missing"
 

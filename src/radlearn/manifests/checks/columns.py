@@ -26,6 +26,7 @@ OPTIONAL_TYPES: dict[str, pl.DataType] = {
     "slice_index": pl.Int32(),
     "series_id": pl.String(),
     "window": pl.Struct({"low": pl.Float32, "high": pl.Float32}),
+    "spacing": pl.Struct({"row": pl.Float32, "column": pl.Float32, "slice": pl.Float32}),
 }
 REJECTED_TYPES = {"image_id": pl.String, "path": pl.String, "reason": pl.String, "detail": pl.String}
 VIEWS = ("PA", "AP", "LATERAL")

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from radlearn.data.labels import CODES
+from radlearn.data.pixels import file_of
 from radlearn.data.splits import check_patients
 from radlearn.errors import DataError
 from radlearn.manifests.base import SPLITS
@@ -100,7 +101,7 @@ def _duplicate_ids(rows: pl.DataFrame) -> tuple[str, pl.Series]:
 def _path_escapes(rows: pl.DataFrame, root: Path) -> tuple[str, pl.Series]:
     """Absolute paths, `..`, NUL bytes, and links that lead out of the root.
 
-    One `lstat` a file and a folder; whether the file exists does not matter.
+    Each folder is listed once; whether a file exists does not matter.
     """
     base = os.path.realpath(root)
 
@@ -108,20 +109,30 @@ def _path_escapes(rows: pl.DataFrame, root: Path) -> tuple[str, pl.Series]:
         return target == base or target.startswith(base.rstrip("/") + "/")
 
     @cache
-    def folder_is_inside(folder: str) -> bool:
-        return not folder or (folder_is_inside(posixpath.dirname(folder)) and link_is_inside(folder))
+    def links(folder: str) -> frozenset[str]:
+        """Names of the links in a folder."""
+        try:
+            with os.scandir(Path(base, folder)) as entries:
+                return frozenset(entry.name for entry in entries if entry.is_symlink())
+        except OSError:
+            return frozenset()
 
-    def link_is_inside(path: str) -> bool:
-        full = Path(base, path)
-        return not full.is_symlink() or is_inside(os.path.realpath(full))
+    def link_is_inside(folder: str, name: str) -> bool:
+        return name not in links(folder) or is_inside(os.path.realpath(Path(base, folder, name)))
+
+    @cache
+    def folder_is_inside(folder: str) -> bool:
+        above, name = posixpath.split(folder)
+        return not folder or (folder_is_inside(above) and link_is_inside(above, name))
 
     def escapes(path: str) -> bool:
         parts = path.split("/")
         if path.startswith("/") or ".." in parts or "\0" in path:
             return True
-        return not (folder_is_inside(posixpath.dirname(path)) and link_is_inside(path))
+        folder, name = posixpath.split(path)
+        return not (folder_is_inside(folder) and link_is_inside(folder, name))
 
-    return "path_escape", pl.Series([escapes(path) for path in rows["path"]], dtype=pl.Boolean)
+    return "path_escape", pl.Series([escapes(file_of(path)) for path in rows["path"]], dtype=pl.Boolean)
 
 
 def _boxes_outside(rows: pl.DataFrame) -> tuple[str, pl.Series]:
