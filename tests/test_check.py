@@ -13,6 +13,8 @@ import pytest
 from radlearn import check
 from radlearn.data.store import FolderSource
 from radlearn.datasets import Dataset
+from radlearn.manifests.chestxray14 import ChestXray14
+from radlearn.manifests.table import Table
 from radlearn.records import Card
 
 CARD = Card(
@@ -43,7 +45,7 @@ def dataset(tmp_path) -> Dataset:
         }
     )
     source = FolderSource(root, rows["path"].to_list(), rows["image_id"].to_list())
-    return Dataset(rows, source, np.arange(12), CARD, None, None)
+    return Dataset(rows, source, np.arange(12), CARD, Table(), 40)
 
 
 def test_prevalence_counts_images_patients_and_labels_by_split(dataset):
@@ -53,6 +55,24 @@ def test_prevalence_counts_images_patients_and_labels_by_split(dataset):
         ("patients", "4", "1", "1"),
         ("edema", "2 (40.0%), 1 uncertain", "0", "1 (50.0%)"),
     ]
+
+
+def test_the_split_is_told_with_its_rule_and_the_others(dataset):
+    card = dataclasses.replace(
+        CARD, split="official", split_rule="as published", split_hash="ab" * 32, split_seed=3, overlaps=("b",)
+    )
+    lines = check.split_lines(dataclasses.replace(dataset, card=card, manifest=ChestXray14()))
+    assert lines[:3] == [
+        "split: official by patient, seed 3, hash abababababab",
+        "rule: as published",
+        "patients in several splits: none",
+    ]
+    assert {line.split(":")[0] for line in lines[3:-1]} == {
+        f"data.split={name}" for name in ChestXray14.splits if name != "official"
+    }
+    assert lines[-1] == "shares patients with: b"
+    leaking = dataset.rows.with_columns(patient_id=pl.lit("one"))
+    assert "patients in several splits: 1" in check.split_lines(dataclasses.replace(dataset, rows=leaking))
 
 
 def test_the_sheet_and_the_texts_are_made_and_missing_files_are_named(dataset, tmp_path):

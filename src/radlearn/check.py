@@ -1,8 +1,8 @@
 """`check`: is this machine ready, and is this data set what it should be?
 
     environment   versions, devices, folders that can be written
-    data          rows, patients and label prevalence in each split, unusable and missing images, a contact
-                  sheet of eight images and five impressions
+    data          the split and its rule, patients that cross it, rows and label prevalence in each split,
+                  unusable and missing images, a contact sheet of eight images and five impressions
 
 Pixels and texts of credentialed data are shown only with `cases=true`, and only on this machine.
 """
@@ -21,6 +21,7 @@ import polars as pl
 
 from radlearn.data.images import ImageError, to_uint8
 from radlearn.data.pixels import file_of
+from radlearn.data.splits import crossing_patients
 from radlearn.data.store import FolderSource
 from radlearn.data.windows import WindowedSource
 from radlearn.errors import RadlearnError
@@ -50,7 +51,8 @@ def main(config: Mapping[str, Any]) -> dict[str, Any]:
     """Check the environment, then the data set and the run that the configuration names.
 
     Returns:
-        What was printed: `environment`, and with `data=` `prevalence`, `missing`, `texts`, `contact_sheet`.
+        What was printed: `environment`, and with `data=` `splits`, `prevalence`, `missing`, `texts`,
+        `contact_sheet`.
     """
     from rich.console import Console
 
@@ -134,6 +136,7 @@ def check_dataset(dataset: Dataset, folder: Path, *, cases: bool = False) -> dic
     """
     shown = cases or dataset.card.access in ("open", "synthetic")
     return {
+        "splits": split_lines(dataset),
         "prevalence": prevalence(dataset.rows, dataset.card.label_names),
         "missing": missing_files(dataset),
         "texts": sample_texts(dataset.rows) if shown else [],
@@ -164,6 +167,22 @@ def _label_counts(column: pl.Series) -> str:
     known = positive + int((column == 0).sum())
     share = f" ({positive / known:.1%})" if known else ""
     return f"{positive:,}{share}" + (f", {uncertain:,} uncertain" if uncertain else "")
+
+
+def split_lines(dataset: Dataset) -> list[str]:
+    """The split in use with its rule and hash, how many patients cross it, and the splits to choose from."""
+    card = dataset.card
+    seed = "" if card.split_seed is None else f", seed {card.split_seed}"
+    lines = [f"split: {card.split or 'as given'} by {card.split_unit}{seed}, hash {card.split_hash[:12]}"]
+    lines += [f"rule: {card.split_rule}"] if card.split_rule else []
+    crossing = len(crossing_patients(dataset.rows))
+    lines.append(
+        f"patients in several splits: {crossing:,}" if crossing else "patients in several splits: none"
+    )
+    others = {name: rule for name, rule in type(dataset.manifest).splits.items() if name != card.split}
+    lines += [f"data.split={name}: {rule.about}" for name, rule in others.items()]
+    lines += [f"shares patients with: {', '.join(card.overlaps)}"] if card.overlaps else []
+    return lines
 
 
 def missing_files(dataset: Dataset) -> list[str]:
@@ -251,6 +270,8 @@ def _print_dataset(console: Any, card: Card, found: Mapping[str, Any]) -> None:
         table.add_row(*map(escape, row))
     console.print(table)
     lines = [f"rejected: {n:,} {key[9:]}" for key, n in card.counts.items() if key.startswith("rejected.")]
+    lines += [f"left out: {n:,} {key[9:]}" for key, n in card.counts.items() if key.startswith("left_out.")]
+    lines += found["splits"]
     missing = found["missing"]
     lines += (
         [f"missing: {len(missing):,} files, first {', '.join(missing[:3])}"] if missing else ["missing: none"]
