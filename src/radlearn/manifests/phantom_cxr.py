@@ -1,30 +1,24 @@
 """Synthetic chest radiographs with findings, masks, boxes and reports, generated where they are missing.
 
-    <root>/phantom.json               the settings; a root holds one set of them
-    <root>/chunks/00000/<image>.png   generated images, with the rows of the chunk beside them
-    <root>/rows.parquet               the manifest table, written last
-
-A chunk appears by one rename, so a killed generation goes on with the chunks that are missing. The split of a
-patient depends on the patient's number alone: more training images change no test image.
+How they are stored is in `_generated.py`. The split of a patient depends on the patient's number alone: more
+training images change no test image.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import polars as pl
 
-from radlearn.errors import ConfigurationError, DataError
+from radlearn import run_lengths
+from radlearn.errors import ConfigurationError
+from radlearn.manifests._generated import rows_of
 from radlearn.manifests.base import SPLITS, Manifest
 from radlearn.manifests.checks import OPTIONAL_TYPES, REQUIRED_TYPES, finish
 from radlearn.phantom import FINDINGS, VERSION, Case, num_studies, render_case
@@ -32,7 +26,13 @@ from radlearn.records import Card, Release
 
 _CHUNK = 64  # images; 2 CPU-seconds at 128 pixels
 _HARD = ("nodule", "devices")  # too small for the demo's budget: a further macro mean leaves them out
-_SCHEMA = {**REQUIRED_TYPES, **OPTIONAL_TYPES, **dict.fromkeys(FINDINGS, pl.Float32())}
+# Named one by one: a further optional column of the contract must not change the fingerprint.
+_OPTIONAL = ("report", "findings", "impression", "sentences", "boxes", "mask")
+_SCHEMA = {
+    **REQUIRED_TYPES,
+    **{name: OPTIONAL_TYPES[name] for name in _OPTIONAL},
+    **dict.fromkeys(FINDINGS, pl.Float32()),
+}
 
 # Laterality and negation are nearly invisible to a general sentence encoder, so "no X" is no negative prompt.
 _NORMAL = ("No acute cardiopulmonary process.",)
@@ -106,18 +106,17 @@ class PhantomCXR(Manifest):
         Raises:
             DataError: if the root holds a phantom of other settings, or cannot be written.
         """
-        root = Path(root)
-        table = root / "rows.parquet"
-        self._check_settings(root)
-        if not table.exists():
-            try:
-                self._generate(root, progress)
-            except OSError as error:
-                raise DataError(
-                    f"cannot generate the phantom in {root}: {error}; choose another folder"
-                ) from error
+        rows = rows_of(
+            Path(root),
+            {"version": VERSION, "seed": self.seed, "image_size": self.image_size, **self.sizes},
+            self._chunks,
+            partial(_render, seed=self.seed, size=self.image_size),
+            _SCHEMA,
+            num_workers=self.num_workers,
+            progress=progress,
+        )
         card = dataclasses.replace(self.card, split_rule=f"{self.card.split_rule}; seed {self.seed}")
-        return finish(pl.read_parquet(table), [], card, root)
+        return finish(rows, [], card, Path(root))
 
     @classmethod
     def fake(cls, root: Path) -> PhantomCXR:
@@ -134,39 +133,11 @@ class PhantomCXR(Manifest):
         manifest.read(root)
         return manifest
 
-    def _settings(self) -> dict[str, Any]:
-        return {"version": VERSION, "seed": self.seed, "image_size": self.image_size, **self.sizes}
-
-    def _check_settings(self, root: Path) -> None:
-        path = root / "phantom.json"
-        if not path.exists():
-            return
-        found, wanted = json.loads(path.read_text(encoding="utf-8")), self._settings()
-        if found != wanted:
-            raise DataError(
-                f"{root} holds the phantom of {found}, wanted {wanted}: delete it or choose another root"
-            )
-
-    def _generate(self, root: Path, progress: Any) -> None:
-        (root / "chunks").mkdir(parents=True, exist_ok=True)
-        _write(root / "phantom.json", json.dumps(self._settings(), indent=2).encode())
+    def _chunks(self) -> list[list[tuple[str, int, int]]]:
         studies = [
             study for split in SPLITS for study in islice(_studies(self.seed, split), self.sizes[split])
         ]
-        chunks = [studies[start : start + _CHUNK] for start in range(0, len(studies), _CHUNK)]
-        folders = [root / "chunks" / f"{number:05d}" for number in range(len(chunks))]
-        jobs = [
-            (folder, chunk, self.seed, self.image_size)
-            for folder, chunk in zip(folders, chunks, strict=True)
-            if not folder.exists()
-        ]
-        done = len(studies) - sum(len(chunk) for _, chunk, *_ in jobs)
-        for rendered in _run(jobs, self.num_workers):
-            done += rendered
-            if progress is not None:
-                progress(done, len(studies), "synthetic images")
-        rows = pl.concat([pl.read_parquet(folder / "rows.parquet") for folder in folders])
-        _write(root / "rows.parquet", rows)
+        return [studies[start : start + _CHUNK] for start in range(0, len(studies), _CHUNK)]
 
 
 def _studies(seed: int, split: str) -> Iterator[tuple[str, int, int]]:
@@ -176,51 +147,14 @@ def _studies(seed: int, split: str) -> Iterator[tuple[str, int, int]]:
             yield split, patient, study
 
 
-def _run(jobs: Sequence[tuple[Any, ...]], num_workers: int | None) -> Iterator[int]:
-    """Render the chunks, here or in processes; yields the number of images of each as it is done."""
-    from joblib import Parallel, cpu_count, delayed
-
-    workers = min(num_workers or cpu_count(), len(jobs))
-    if workers <= 1:
-        yield from (_render_chunk(*job) for job in jobs)
-    else:
-        yield from Parallel(n_jobs=workers, return_as="generator_unordered")(
-            delayed(_render_chunk)(*j) for j in jobs
-        )
+def _render(study: tuple[str, int, int], *, seed: int, size: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Row and pixels of a study."""
+    split, patient, number = study
+    case = render_case(seed, patient, number, size)
+    return _row(case, split), case.image
 
 
-def _render_chunk(folder: Path, studies: Sequence[tuple[str, int, int]], seed: int, size: int) -> int:
-    """Render studies into `folder`, which appears complete or not at all."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # one process a core
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        rows = []
-        for split, patient, study in studies:
-            case = render_case(seed, patient, study, size)
-            row = _row(case, split, folder)
-            rows.append(row)
-            name = row["path"].rpartition("/")[2]
-            # Not flushed one by one, which costs a tenth of rendering: `prepare` checks what it reads.
-            (temporary / name).write_bytes(cv2.imencode(".png", case.image)[1].tobytes())
-        _write(temporary / "rows.parquet", pl.DataFrame(rows, schema=_SCHEMA))
-        temporary.chmod(0o755)
-        _rename(temporary, folder)
-    finally:
-        cv2.setNumThreads(threads)
-        shutil.rmtree(temporary, ignore_errors=True)
-    return len(studies)
-
-
-def _rename(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.replace(folder)
-    except OSError:
-        if not folder.exists():  # another process may have rendered the same chunk
-            raise
-
-
-def _row(case: Case, split: str, folder: Path) -> dict[str, Any]:
+def _row(case: Case, split: str) -> dict[str, Any]:
     patient_id = f"phantom-{case.patient:05d}"
     image_id = f"{patient_id}-{case.study}"
     return {
@@ -229,7 +163,7 @@ def _row(case: Case, split: str, folder: Path) -> dict[str, Any]:
         "study_id": image_id,
         "split": split,
         "view": case.view,
-        "path": f"chunks/{folder.name}/{image_id}.png",
+        "path": f"{image_id}.png",
         "height": case.image.shape[0],
         "width": case.image.shape[1],
         "report": case.report,
@@ -237,26 +171,6 @@ def _row(case: Case, split: str, folder: Path) -> dict[str, Any]:
         "impression": case.impression,
         "sentences": [{"text": s.text, "boxes": list(s.boxes)} for s in case.sentences],
         "boxes": [{"x": b.x, "y": b.y, "w": b.w, "h": b.h, "class": b.finding} for b in case.boxes],
-        "mask": [{"class": name, "rle": run_lengths(mask)} for name, mask in case.masks.items()],
+        "mask": [{"class": name, "rle": run_lengths.encode(mask)} for name, mask in case.masks.items()],
         **{finding: float(case.labels[finding]) for finding in FINDINGS},
     }
-
-
-def run_lengths(mask: np.ndarray) -> str:
-    """A mask (H, W) as "start length start length ..." over the flattened image, row by row, from 0."""
-    edges = np.flatnonzero(np.diff(mask.ravel().astype(np.int8), prepend=0, append=0))
-    starts, ends = edges[::2], edges[1::2]
-    return " ".join(f"{start} {end - start}" for start, end in zip(starts, ends, strict=True))
-
-
-def _write(path: Path, content: bytes | pl.DataFrame) -> None:
-    """Write under a temporary name, flush to disk, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            content.write_parquet(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
