@@ -1,13 +1,9 @@
-"""Full-size JPEG -> store, and random reads from the store, in images per CPU-second of one thread.
+"""Random reads from the store, in images per CPU-second of one thread.
 
-    python benchmarks/store.py [--radiographs 4 --images 2000 --batch 256 --rounds 7]
+    python benchmarks/store.py [--images 2000 --batch 256 --rounds 7]
 
-prepare: 2500 x 3050 JPEG files of quality 95 to a short side of 256 and 512 px. The baseline is Pillow: open,
-make grey, resize (bicubic, which is antialiased there). The outputs differ by their filters; each is compared
-with the exact area average of the fully decoded image, in decibels.
-
-read: shuffled batches of 256 px images into one uint8 buffer. Baselines are loose JPEG files with simplejpeg,
-and an array in memory that holds the same bytes. Store and array are compared exactly, JPEG in decibels.
+Shuffled batches of 256 px images into one uint8 buffer. Baselines are loose JPEG files with simplejpeg, and
+an array in memory that holds the same bytes. Store and array are compared exactly, JPEG in decibels.
 
 Everything is read from a warm page cache: this is no benchmark of a disk.
 """
@@ -20,12 +16,10 @@ import cv2
 import numpy as np
 import simplejpeg
 from measure import Timing, header, interleaved
-from PIL import Image
 
-from radlearn.data.images import read_image, resize_short
+from radlearn.data.images import resize_short
 from radlearn.data.store import Store, encode_image, shard_name, write_shard
 
-PILLOW, OURS = "Pillow grey, resize", "radlearn"
 LOOSE, MEMORY, STORE = "loose JPEG, simplejpeg", "array in memory", "radlearn store"
 
 
@@ -43,42 +37,6 @@ def radiograph(seed, height=3050, width=2500):
 def decibels(first, second):
     error = np.mean((first.astype(float) - second) ** 2)
     return 10 * np.log10(255**2 / max(error, 1e-9))
-
-
-def with_pillow(path, short_side):
-    with Image.open(path) as image:
-        grey = image.convert("L")
-    scale = short_side / min(grey.size)
-    size = (round(grey.width * scale), round(grey.height * scale))
-    return np.asarray(grey.resize(size, Image.Resampling.BICUBIC))
-
-
-def with_radlearn(path, short_side):
-    return read_image(path, short_side=short_side)
-
-
-def prepare_benchmark(folder, arguments):
-    paths = []
-    for seed in range(arguments.radiographs):
-        paths.append(folder / f"{seed}.jpg")
-        paths[-1].write_bytes(simplejpeg.encode_jpeg(radiograph(seed)[..., None], 95, "GRAY"))
-    megabytes = np.mean([path.stat().st_size for path in paths]) / 1e6
-    print(f"\nprepare: {len(paths)} files of 2500 x 3050, {megabytes:.2f} MB each")
-    for short_side in (256, 512):
-        readers = {PILLOW: with_pillow, OURS: with_radlearn}
-        exact = [resize_short(read_image(path), short_side) for path in paths]
-        quality = {
-            name: np.mean([decibels(read(p, short_side), e) for p, e in zip(paths, exact, strict=True)])
-            for name, read in readers.items()
-        }
-        forms = {
-            name: lambda read=read, side=short_side: [read(path, side) for path in paths]
-            for name, read in readers.items()
-        }
-        timings = interleaved(forms, arguments.rounds)
-        print(f"  to {short_side} px")
-        notes = {name: f"{value:.1f} dB to exact area averaging" for name, value in quality.items()}
-        table(timings, len(paths), PILLOW, notes)
 
 
 def read_benchmark(folder, arguments):
@@ -131,7 +89,6 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--radiographs", type=int, default=4)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
@@ -139,9 +96,8 @@ def main():
     cv2.setNumThreads(1)
     print(header(1))
     print("images per CPU-second: median [lowest, highest round]; ratio: median of the ratios within a round")
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        prepare_benchmark(Path(first), arguments)
-        read_benchmark(Path(second), arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        read_benchmark(Path(folder), arguments)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import numpy as np
 import pytest
 
+from radlearn import registry
 from radlearn.datasets import open_dataset, release_root
 from radlearn.errors import ConfigurationError, DataError
+from radlearn.manifests._open import open_manifest
 from radlearn.manifests.table import Table
 from radlearn.prepare import prepare, prepared_folder
 
@@ -83,3 +88,82 @@ def test_a_data_set_without_a_root_says_which_key(tmp_path):
 
     with pytest.raises(ConfigurationError, match=r"data=table needs data\.root="):
         release_root(Rootless(), {"name": "table"}, {}, tmp_path)
+
+
+@pytest.fixture
+def chexpert(tmp_path):
+    """A prepared release that says which files its rows come from."""
+    root = tmp_path / "chexpert"
+    root.mkdir()
+    registry.find("manifests", "chexpert").fake(root)
+    settings = {"name": "chexpert", "root": str(root), "size": 32}
+    paths = {"cache": str(tmp_path / "cache"), "data": str(tmp_path)}
+    prepare(open_manifest(settings), root, prepared_folder(settings, paths), size=32, max_bad_fraction=0.5)
+    return root, settings, paths
+
+
+def test_an_untouched_table_is_not_read_again_and_a_touched_one_is(chexpert, monkeypatch):
+    root, settings, paths = chexpert
+    manifest = registry.find("manifests", "chexpert")
+    reads, read = [], manifest.read
+
+    def counted(self, *arguments):
+        reads.append(arguments)
+        return read(self, *arguments)
+
+    monkeypatch.setattr(manifest, "read", counted)
+    first = open_dataset(settings, paths)
+    assert not reads
+    stored = (root / "train.csv").stat()
+    os.utime(root / "train.csv", ns=(stored.st_atime_ns, stored.st_mtime_ns + 1))
+    second = open_dataset(settings, paths)
+    assert len(reads) == 1
+    assert second.rows.equals(first.rows)
+    assert second.card == first.card
+    (root / "train.csv").rename(root / "moved.csv")
+    assert len(open_dataset(settings, paths).split("train")) == 0
+    assert len(reads) == 2
+
+
+def test_published_statistics_take_the_place_of_measured_ones(chexpert):
+    root, settings, paths = chexpert
+    measured = open_dataset(settings, paths).card
+    assert measured.mean is not None
+    # RSNA's published training values (LoVT).
+    scan = {"pixel_mean": 0.48988, "pixel_std": 0.24818}
+    (root / "published.json").write_text(json.dumps({"train": {"num_samples": 16010, "scan": scan}}))
+    card = open_dataset({**settings, "statistics": "published.json"}, paths).card
+    assert (card.mean, card.std) == (0.48988, 0.24818)
+    assert card.fingerprint == measured.fingerprint
+    own = prepared_folder(settings, paths) / "dataset_statistics.json"
+    assert open_dataset({**settings, "statistics": str(own)}, paths).card.mean == pytest.approx(
+        measured.mean, abs=0.05
+    )
+    with pytest.raises(DataError, match=r"no statistics file 'none\.json'"):
+        open_dataset({**settings, "statistics": "none.json"}, paths)
+    (root / "published.json").write_text(json.dumps({"test": {"num_samples": 1, "scan": scan}}))
+    with pytest.raises(DataError, match="says nothing of the training split"):
+        open_dataset({**settings, "statistics": "published.json"}, paths)
+
+
+def test_edited_lists_are_read_again(chexpert, tmp_path):
+    root, settings, paths = chexpert
+    rows = open_dataset(settings, paths).rows
+    patients = rows["patient_id"].unique(maintain_order=True)
+    lists = {split: tmp_path / f"{split}.txt" for split in ("train", "test")}
+
+    def write(num_train):
+        for split, chosen in (("train", patients[:num_train]), ("test", patients[num_train:])):
+            lists[split].write_text(
+                "\n".join(rows.filter(rows["patient_id"].is_in(chosen.implode()))["image_id"])
+            )
+
+    write(20)
+    listed = {**settings, "split_files": {split: str(path) for split, path in lists.items()}}
+    prepare(open_manifest(listed), root, prepared_folder(listed, paths), size=32, max_bad_fraction=0.5)
+    before = open_dataset(listed, paths)
+    assert before.rows.filter(before.rows["split"] == "train")["patient_id"].n_unique() == 20
+    write(10)
+    after = open_dataset(listed, paths)
+    assert after.rows.filter(after.rows["split"] == "train")["patient_id"].n_unique() == 10
+    assert after.card.fingerprint != before.card.fingerprint

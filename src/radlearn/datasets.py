@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from radlearn import registry
-from radlearn.data import windows
+from radlearn.data import split_files, statistics_file, windows
 from radlearn.data.pixels import GREY
 from radlearn.data.store import FolderSource, ImageSource
 from radlearn.errors import ConfigurationError, DataError
@@ -87,9 +87,8 @@ def open_dataset(
     if manifest.generated:
         prepare(manifest, root, folder, size=size, num_workers=num_workers)
     prepared = (folder / "card.json").exists()
-    return _windowed(
-        _prepared(manifest, root, folder, size) if prepared else _read(manifest, root, size), data
-    )
+    dataset = _prepared(manifest, root, folder, size) if prepared else _read(manifest, root, size)
+    return _with_statistics(_windowed(dataset, data), data, root)
 
 
 def _prepared(manifest: Manifest, root: Path, folder: Path, size: int) -> Dataset:
@@ -162,18 +161,34 @@ def _windowed(dataset: Dataset, data: Mapping[str, Any]) -> Dataset:
         if wanted is not None:
             raise ConfigurationError(f"data.window={wanted}: {dataset.card.name} holds no Hounsfield units")
         return dataset
-    window = windows.parse(wanted if wanted is not None else dataset.pixels.window or "soft_tissue")
-    if window == windows.ROW:
+    default = dataset.pixels.window or windows.DEFAULT
+    if wanted == windows.ROW:
         if "window" not in dataset.rows.columns:
             raise ConfigurationError(f"data.window=row: {dataset.card.name} names no window for its rows")
-        bounds = dataset.rows["window"].struct.unnest().fill_null(float("nan"))
-        pairs = bounds.select(pl.col("low", "high").cast(pl.Float64)).to_numpy()
+        lows, highs = windows.of_rows(dataset.rows["window"], default)
     else:
-        pairs = np.tile(np.asarray(window, np.float64), (len(dataset.rows), 1))
-    of_source = np.full((len(dataset.source), 2), np.nan)
-    of_source[dataset.source_rows] = pairs
-    source = windows.WindowedSource(dataset.source, of_source[:, 0], of_source[:, 1])
+        one = default if wanted is None else windows.parse(wanted)
+        lows, highs = (np.full(len(dataset.rows), bound) for bound in one)
+    low, high = np.full((2, len(dataset.source)), np.nan)
+    low[dataset.source_rows], high[dataset.source_rows] = lows, highs
+    source = windows.WindowedSource(dataset.source, low, high)
     return dataclasses.replace(dataset, source=source)
+
+
+def _with_statistics(dataset: Dataset, data: Mapping[str, Any], root: Path) -> Dataset:
+    """The data set with the training mean and deviation of the file `data.statistics`, where one is named.
+
+    Raises:
+        DataError: if there is no such file, or it says nothing of the training split.
+    """
+    if not data.get("statistics"):
+        return dataset
+    path = split_files.locate(str(data["statistics"]), root, "statistics file")
+    train = statistics_file.read(path).get("train")
+    if train is None:
+        raise DataError(f"{path} says nothing of the training split, whose mean and deviation are wanted")
+    card = dataclasses.replace(dataset.card, mean=train.pixel_mean, std=train.pixel_std)
+    return dataclasses.replace(dataset, card=card)
 
 
 def release_root(manifest: Manifest, data: Mapping[str, Any], paths: Mapping[str, str], folder: Path) -> Path:

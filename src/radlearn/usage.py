@@ -21,11 +21,15 @@ class Usage:
 USAGE = {
     "prepare": Usage(
         "read a release, check it, resize its images once",
-        "Writes manifest.parquet, images-*.arrow, card.json and rejected.parquet under paths.cache, never\n"
-        "into the release. An interrupted call goes on where it stopped.",
+        "Writes manifest.parquet, images-*.arrow, card.json, dataset_statistics.json and rejected.parquet\n"
+        "under paths.cache, never into the release. An interrupted call goes on where it stopped.\n"
+        "data.split_files gives splits of your own: lists of ids, or LoVT's csv files. engine=ray spreads\n"
+        "the images over the Ray cluster at RAY_ADDRESS.",
         (
             "radlearn prepare data=table data.train_manifest=train.csv data.image_root=images",
-            "radlearn prepare data=phantom_cxr",
+            "radlearn prepare data=phantom_cxr dry_run=true",
+            "radlearn prepare data=chestxray14 data.root=/nih 'data.split_files={train: a.csv, test: b.csv}'",
+            "radlearn prepare data=chestxray14 data.root=/nih engine=ray num_workers=64",
         ),
         ("data",),
     ),
@@ -43,6 +47,21 @@ USAGE = {
         ),
         ("method", "model", "encoder", "text", "data", "experiment"),
     ),
+    "embed": Usage(
+        "frozen features and embeddings of a data set, made once",
+        "Writes features.h5 under paths.cache/embeddings/<key>: what the image encoder gives (features),\n"
+        "and of a run the shared space (embeddings), with ids, splits and patients. The key is a hash of\n"
+        "weights, view and data: a second call returns at once, an interrupted one goes on, and the same\n"
+        "command on several machines shares the work. Without data it takes the run's own.",
+        (
+            "radlearn embed run=nova_vitb data=chexpert data.root=/chexpert",
+            "radlearn embed run=nova_vitb split=test dtype=float16 devices=4",
+            "radlearn embed encoder=resnet_levels encoder.weights=imagenet data=phantom_cxr",
+            "radlearn embed text_model=minilm text_column=findings data=phantom_cxr",
+            "radlearn embed run=nova_vitb data=phantom_ct layout=per_patient output_dir=features",
+        ),
+        ("encoder", "data"),
+    ),
     "evaluate": Usage(
         "score a run: intervals, predictions per case",
         "Adds rows to results.parquet beside the run, and keeps the prediction of every case.",
@@ -50,6 +69,8 @@ USAGE = {
             "radlearn evaluate run=nova_vitb",
             "radlearn evaluate run=nova_vitb data.test_manifest=test.csv 'data.label_cols=[Edema]'",
             "radlearn evaluate run=nova_vitb positive_prompts='[edema]' negative_prompts='[no edema]'",
+            "radlearn evaluate run=nova_vitb task=linear_probe task.fraction=0.01 task.draw=0",
+            "radlearn evaluate run=nova_vitb task=retrieval data=phantom_cxr",
         ),
         ("task", "data"),
     ),

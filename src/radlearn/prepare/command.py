@@ -1,0 +1,46 @@
+"""`radlearn prepare`: the data set that a configuration names, prepared below the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from radlearn import config
+from radlearn.manifests._open import SPLIT_KEYS, open_manifest
+from radlearn.prepare.outcome import Prepared
+from radlearn.prepare.run import prepare
+from radlearn.prepare.terminal import print_summary
+
+
+def prepared_folder(data: Mapping[str, Any], paths: Mapping[str, Any]) -> Path:
+    """Where a data set lies prepared: `<paths.cache>/<name>-<size>-<hash of its root and settings>`."""
+    size = data.get("size") or 512
+    identity = {"root": data.get("root"), "settings": config.manifest_arguments(data)}
+    identity |= {key: data[key] for key in SPLIT_KEYS if data.get(key)}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return Path(str(paths["cache"])).expanduser() / f"{data['name']}-{size}-{key}"
+
+
+def main(cfg: Mapping[str, Any]) -> Prepared:
+    """Prepare the data set of a configuration and print what became of it."""
+    from radlearn.datasets import release_root  # that module opens data sets with this one
+
+    data, paths = cfg["data"], cfg["paths"]
+    manifest = open_manifest(data)
+    folder = prepared_folder(data, paths)
+    limit, num_workers = data.get("max_bad_fraction"), int(cfg.get("num_workers") or 0)
+    prepared = prepare(
+        manifest,
+        release_root(manifest, data, paths, folder),
+        folder,
+        size=int(data.get("size") or 512),
+        max_bad_fraction=0.001 if limit is None else float(limit),
+        num_workers=num_workers,
+        engine=str(cfg.get("engine") or "local"),
+        dry_run=bool(cfg.get("dry_run")),
+    )
+    print_summary(prepared, num_workers)
+    return prepared
