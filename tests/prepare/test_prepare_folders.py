@@ -98,7 +98,7 @@ sys.path.insert(0, sys.argv[1])
 from folder_release import Folder
 from radlearn.prepare import prepare
 prepare(Folder(), Path(sys.argv[2]), Path(sys.argv[3]), size=32, shard_rows=8)
-resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
 try:
     prepare(Folder(), Path(sys.argv[2]), Path(sys.argv[3] + "-2"), size=32, shard_rows=8, num_workers=2)
 except Exception as error:

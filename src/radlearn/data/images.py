@@ -259,28 +259,27 @@ def _jpeg_reason(message: str) -> str:
 
 
 def _decode_scaled(data: bytes, height: int, width: int, short_side: int | None) -> np.ndarray:
-    """Decode at the smallest DCT scale that is not below `short_side`, then resample the rest.
+    """Decode at the smallest DCT scale with twice the pixels wanted, bring to exactly twice, average 2 x 2.
 
     Decoding n/8 of each block averages 8/n source pixels exactly, so most of the shrinking is free. The
     decoded frame covers whole blocks, up to 7 source pixels beyond the edge; resampling in source coordinates
-    keeps the geometry: 53 dB against exact area averaging (2500 x 3050 -> 256), where resizing the whole
-    frame reaches 46.6.
+    keeps the geometry. Against exact area averaging this reaches 49 dB on sharp edges (2500 x 3050 -> 256),
+    where resampling straight from the smallest scale above the target reached 41.
     """
     target = target_size(height, width, short_side or min(height, width))
-    eighths = next(n for n in _EIGHTHS if n == 8 or min(height, width) * n >= min(target) * 8)
+    if target == (height, width):
+        return np.asarray(simplejpeg.decode_jpeg(data, "GRAY"))[..., 0]
+    eighths = next(n for n in _EIGHTHS if n == 8 or min(height, width) * n >= 2 * min(target) * 8)
     frame = (-(-height * eighths // 8), -(-width * eighths // 8))
     decoded = simplejpeg.decode_jpeg(data, "GRAY", min_height=frame[0], min_width=frame[1])[..., 0]
-    if (height * eighths, width * eighths) == (target[0] * 8, target[1] * 8):
-        return np.asarray(decoded)
-    rows, columns = height * eighths / 8 / target[0], width * eighths / 8 / target[1]
-    if eighths == 8 or rows > 2 or columns > 2:
-        return np.asarray(cv2.resize(decoded, target[::-1], interpolation=cv2.INTER_AREA))
-    # Up to a factor 2 linear interpolation reads every pixel, so it does not alias.
-    to_source = np.array([[columns, 0, columns / 2 - 0.5], [0, rows, rows / 2 - 0.5]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(
-        cv2.warpAffine(decoded, to_source, target[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    )
+    if eighths < 8:
+        twice = (2 * target[0], 2 * target[1])
+        rows, columns = height * eighths / 8 / twice[0], width * eighths / 8 / twice[1]
+        # Up to a factor 2 linear interpolation reads every pixel, so it does not alias.
+        to_source = np.array([[columns, 0, columns / 2 - 0.5], [0, rows, rows / 2 - 0.5]])
+        flags, border = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
+        decoded = cv2.warpAffine(decoded, to_source, twice[::-1], flags=flags, borderMode=border)
+    return np.asarray(cv2.resize(decoded, target[::-1], interpolation=cv2.INTER_AREA))
 
 
 # --- everything else

@@ -224,6 +224,10 @@ class Table(Manifest):
             left_out={"other_view": num_rows - len(seen), "no_text": len(seen) - len(told)},
             label_values=(*CODES, SOFT) if self.uncertain == "soft" else CODES,
             check_files=self.check_files,
+            # Mask images may change where the tables do not: such data are read each time.
+            sources=[]
+            if self.shapes.mask_col
+            else [_locate(name, root) for name in self.files.values() if name],
         )
 
     @classmethod

@@ -24,7 +24,7 @@ from radlearn.prepare.shards import Plan, Shard, done, make_shard
 from radlearn.prepare.terminal import Progress, bar
 from radlearn.records import Release
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclasses.dataclass(frozen=True)
