@@ -16,8 +16,10 @@ LAYERS = [
     {"heads", "attention", "encoders"},
     {"objectives"},
     {"training"},
+    {"subject", "extract", "regions"},
+    {"embed"},
     {"tasks"},
-    {"evaluate", "cases"},
+    {"gather", "evaluate", "cases"},
 ]
 # Figures and the page redraw on a laptop without torch; the command line knows all.
 LAPTOP = {"figures", "report"}

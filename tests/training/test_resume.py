@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from small_runs import LOVT
 
 from radlearn.errors import RadlearnError
 from radlearn.training import checkpoint
@@ -42,12 +43,30 @@ pretrain(config)
 # save.
 _STEPS, _SAVE = 12, 4
 _SAVING = [f"max_steps={_STEPS}", f"save_every_n_steps={_SAVE}", "keep_last=9"]
-_SETTINGS = [*_SAVING, "warmup_steps=9", "num_workers=2"]
+# Everything that has a state besides the weights: the rate lowered by a validation before and after the kill,
+# waiting, the best loss, three classifiers; and text augmentation, accumulation, parts.
+_STATEFUL = [
+    *LOVT,
+    "text.augment=swaps",
+    "optimizer=adam",
+    "schedule=plateau",
+    "plateau_patience=0",
+    "lr=0.05",
+    "validate_every_n_steps=1",
+    "early_stop_patience=99",
+    "best=val_loss",
+    "online_evaluators=[image,report,joint]",
+    "micro_batch=3",
+    "accumulate=2",
+    "num_workers=0",
+]
 
 
-def test_kill_and_resume_equals_an_uninterrupted_run(configure, tmp_path):
-    whole = pretrain(configure(*_SETTINGS, run="whole"))
-    config = configure(*_SETTINGS, run="killed")
+@pytest.mark.parametrize("more", [["warmup_steps=9", "num_workers=2"], _STATEFUL])
+def test_kill_and_resume_equals_an_uninterrupted_run(more, configure, tmp_path):
+    settings = [*_SAVING, *more]
+    whole = pretrain(configure(*settings, run="whole"))
+    config = configure(*settings, run="killed")
     step = random.choice([5, 7, 9, 10, 11])
     (tmp_path / "config.json").write_text(json.dumps(config, default=str))
     command = [sys.executable, "-c", _CHILD, str(tmp_path / "config.json"), str(step)]
@@ -62,7 +81,9 @@ def test_kill_and_resume_equals_an_uninterrupted_run(configure, tmp_path):
     assert first.step == second.step == _STEPS
     for key, value in first.weights.items():
         assert torch.equal(value, second.weights[key]), (key, step)
-    assert _flat(first.state()["optimizer"]) == _flat(second.state()["optimizer"])
+    assert _flat(first.state()) == _flat(second.state())
+    if more is _STATEFUL:
+        assert first.state()["plateau"]["scale"] < 0.5
 
     metrics = [pl.read_parquet(r.folder / "metrics.parquet") for r in (whole, resumed)]
     assert all(table["step"].to_list() == list(range(1, _STEPS + 1)) for table in metrics)

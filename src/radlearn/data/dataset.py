@@ -39,7 +39,7 @@ class StudyDataset(Dataset[Batch]):
     Args:
         source: images by source row.
         rows: (N,) source row of each training row.
-        views: the augmentation.
+        views: the augmentation; or an evaluation view, with which nothing is drawn at all.
         texts: features of the rows' texts, or None.
         labels: (N, L) float32, or None.
         reports: the rows' texts as tokens, or None.
@@ -51,7 +51,7 @@ class StudyDataset(Dataset[Batch]):
         self,
         source: ImageSource,
         rows: np.ndarray,
-        views: Views,
+        views: Views | EvaluationView,
         *,
         texts: Texts | None = None,
         labels: np.ndarray | None = None,
@@ -69,10 +69,14 @@ class StudyDataset(Dataset[Batch]):
         return self.__getitems__([item])
 
     def _drawn(self, draw: int, items: np.ndarray) -> np.ndarray:
-        """The row of each item: itself, or one of the study's, by (seed, draw, study) alone."""
+        """The row of each item: itself, or one of the study's, by (seed, draw, study) alone; for evaluation
+        the study's first.
+        """
         if self.studies is None:
             return items
         first, count = self.studies[items], np.diff(self.studies)[items]
+        if isinstance(self.views, EvaluationView):
+            return np.asarray(first)
         chosen = uniforms(self.views.seed, draw, items, np.array([_STUDY_COUNTER]))[0]
         return np.asarray(first + (chosen * count).astype(np.int64))
 
@@ -87,10 +91,8 @@ class StudyDataset(Dataset[Batch]):
         if not images:
             raise DataError(f"none of the {len(items)} images of a batch could be read: run `radlearn check`")
         kept = index[good]
-        heights = np.array([image.shape[0] for image in images])
-        widths = np.array([image.shape[1] for image in images])
-        parameters = self.views.draw(draw, kept, heights, widths)
-        views = self.views.render(images, parameters)
+        views, parameters = self._rendered(draw, kept, images)
+        drawn = None if isinstance(self.views, EvaluationView) else draw
         text = text_id = None
         if self.texts is not None:
             text_id = torch.from_numpy(self.texts.index[kept])
@@ -105,8 +107,43 @@ class StudyDataset(Dataset[Batch]):
             labels=None if self.labels is None else torch.from_numpy(self.labels[kept]),
             view_parameters=tuple(torch.from_numpy(p) for p in parameters),
             bad=torch.from_numpy(index[~good]),
-            tokens=None if self.reports is None else self.reports.batch(kept, draw),
+            tokens=None if self.reports is None else self.reports.batch(kept, drawn),
         )
+
+    def _rendered(
+        self, draw: int, rows: np.ndarray, images: list[np.ndarray]
+    ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
+        """Views (V, B, H, W) of each size, and the parameters they were drawn with."""
+        if isinstance(self.views, EvaluationView):
+            return [self.views.batch(images)[None]], []
+        heights = np.array([image.shape[0] for image in images])
+        widths = np.array([image.shape[1] for image in images])
+        parameters = self.views.draw(draw, rows, heights, widths)
+        return self.views.render(images, parameters), parameters
+
+
+class FixedBatches(Dataset[Batch | None]):
+    """All studies in order, in batches of one size, the last one smaller: item i is batch i.
+
+    Args:
+        studies: with an evaluation view.
+        batch_size: studies of a batch.
+    """
+
+    def __init__(self, studies: StudyDataset, batch_size: int) -> None:
+        self.studies, self.batch_size = studies, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.studies) // self.batch_size)
+
+    def __getitem__(self, number: int) -> Batch | None:
+        """A batch, or None if none of its images could be read, each of which the log names."""
+        first = number * self.batch_size
+        rows = range(first, min(first + self.batch_size, len(self.studies)))
+        try:
+            return self.studies.__getitems__([(0, row) for row in rows])
+        except DataError:
+            return None
 
 
 class EvaluationDataset(Dataset[tuple[Tensor, Tensor]]):

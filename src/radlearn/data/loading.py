@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from radlearn.data.dataset import EvaluationDataset, StudyDataset, as_is
+from radlearn.data.dataset import EvaluationDataset, FixedBatches, StudyDataset, as_is
 from radlearn.errors import ConfigurationError
 from radlearn.records import Batch
 
@@ -88,11 +88,36 @@ def training_loader(
 
 
 def evaluation_loader(
-    dataset: EvaluationDataset, *, batch_size: int, num_workers: int
+    dataset: EvaluationDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    batches: Iterable[Sequence[int]] | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-    """All rows once, in order."""
+    """All rows once, in order; or these batches of rows."""
+    how = {"batch_size": batch_size} if batches is None else {"batch_sampler": batches}
     return DataLoader(
-        dataset, batch_size=batch_size, collate_fn=as_is, num_workers=num_workers, worker_init_fn=_one_thread
+        dataset,
+        collate_fn=as_is,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread,
+        **how,
+    )
+
+
+def fixed_loader(
+    batches: FixedBatches, numbers: Sequence[int], *, num_workers: int
+) -> DataLoader[Batch | None]:
+    """The batches of these numbers, in their order."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=numbers,
+        collate_fn=as_is,
+        num_workers=num_workers,
+        worker_init_fn=_one_thread,
     )
 
 

@@ -25,12 +25,20 @@ class Objective(nn.Module):
     objective needs `tokens` the text encoder that learns; its keyword arguments are `method.<key>` of the
     configuration, and flat run keys of the same name.
 
+    An objective whose encoders see each study alone can offer two methods more, of which `forward` is then
+    made: `encode(batch)`, what the encoders give, each tensor (B, ...), and `compare(encoded, batch, step)`,
+    the `Output`. It can then be given a batch in parts (gradient caching). `validation_metrics(encoded,
+    batch)` may add means over the studies to what is logged on validation.
+
     Attributes:
         needs: what a batch must hold: of `views`, `text`, `tokens`, `labels`. A data set without them is
             refused by name.
+        alone: whether this rank's batch is the whole, as on validation, where each rank has batches of its
+            own.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views",)
+    alone: bool = False
 
     def __init__(self, image_encoder: Encoder, text_width: int | None = None) -> None:
         super().__init__()
@@ -72,11 +80,11 @@ class Objective(nn.Module):
 
     def gather(self, x: Tensor, dim: int = 0) -> Tensor:
         """Join the ranks' rows, with gradient."""
-        return gather_rows(x, dim)
+        return x if self.alone else gather_rows(x, dim)
 
     def sum_across_ranks(self, x: Tensor) -> Tensor:
         """Sum over ranks, with gradient."""
-        return sum_across_ranks(x)
+        return x if self.alone else sum_across_ranks(x)
 
 
 class DualEncoder(Objective):
@@ -126,11 +134,26 @@ class DualEncoder(Objective):
 
         One encoder call a view size, one predictor call for all views (view-major), as in training NOVA.
         """
+        return self.embed_encoded(self.encode(batch), batch)
+
+    def encode(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The pooled features (B, W) of each view, one encoder call a view size."""
+        pooled: list[Tensor] = []
+        for views in batch.views:
+            pooled += self.image_encoder(views.flatten(0, 1)).pooled.unflatten(0, views.shape[:2]).unbind(0)
+        return tuple(pooled)
+
+    def embed_encoded(self, pooled: tuple[Tensor, ...], batch: Batch) -> tuple[Tensor, Tensor]:
+        """As `embed_batch`, of what `encode` gave."""
         assert batch.text is not None
-        pooled = [self.image_encoder(views.flatten(0, 1)).pooled for views in batch.views]
         z = self.predictor(torch.cat(pooled)).float()
-        num_views = sum(views.shape[0] for views in batch.views)
-        return z.unflatten(0, (num_views, -1)), self.embed_text(batch.text).float()
+        return z.unflatten(0, (len(pooled), -1)), self.embed_text(batch.text).float()
+
+    @staticmethod
+    def features(pooled: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
+        """The features that online evaluators read, for `Output.tensors`: of the first view and the text."""
+        assert batch.text is not None
+        return {"features_image": pooled[0].detach(), "features_text": batch.text}
 
 
 class ContrastiveDualEncoder(DualEncoder):
@@ -158,7 +181,11 @@ class ContrastiveDualEncoder(DualEncoder):
 
     def forward(self, batch: Batch, step: int) -> Output:
         """The mean over views of the loss of the whole batch, all ranks gathered."""
-        z, t = self.embed_batch(batch)
+        return self.compare(self.encode(batch), batch, step)
+
+    def compare(self, encoded: tuple[Tensor, ...], batch: Batch, step: int) -> Output:
+        """The loss of what the image encoder gave."""
+        z, t = self.embed_encoded(encoded, batch)
         images, w = self.gather(normalise(z), dim=1), self.gather(normalise(t))
         terms = [self.pair_loss(u, w, batch) for u in images]
         loss = torch.stack([term for term, _ in terms]).mean()
@@ -167,9 +194,8 @@ class ContrastiveDualEncoder(DualEncoder):
         # Diagnostics see the compared directions, scaled so that an isotropic space has unit standard
         # deviation.
         scale = math.sqrt(z.shape[-1])
-        return Output(
-            loss, metrics, {"image": normalise(z.detach()) * scale, "text": normalise(t.detach()) * scale}
-        )
+        compared = {"image": normalise(z.detach()) * scale, "text": normalise(t.detach()) * scale}
+        return Output(loss, metrics, compared | self.features(encoded, batch))
 
     def gather_text_id(self, batch: Batch) -> Tensor:
         """(N,) which studies of all ranks have the identical text."""

@@ -32,6 +32,7 @@ from radlearn.errors import ConfigurationError, nearest
 from radlearn.heads import normalise
 from radlearn.losses.contrastive import directed_info_nce
 from radlearn.losses.local_alignment import grid_distances, local_contrastive, near, sequence_distances
+from radlearn.metrics.local_alignment import attention_statistics, retrieval_in_sample
 from radlearn.objectives.base import Objective
 from radlearn.records import Batch, Output, Tokens
 
@@ -262,6 +263,44 @@ class LoVT(Objective):
         if side * side != num_regions:
             raise ValueError(f"LoVT's regions are those of a square image: got {num_regions}")
         return grid_distances(side, side)
+
+    def validation_metrics(self, encoded: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
+        """Retrieval of the attended partner inside a sample, and the attention's statistics: means over the
+        samples; none without a local loss.
+        """
+        if not self.local_losses:
+            return {}
+        assert batch.tokens is not None
+        image, report = self.image_side(encoded[0]), self.report_side(encoded[-1], batch.tokens)
+        regions, sentences = self.region_head(image.local), self.sentence_head(report.local, report.mask)
+        assert report.mask is not None
+        b2a, a2b, over_b = self.cross_attention(regions, sentences, report.mask)
+        keys = self.cross_attention.key(regions), self.cross_attention.key(sentences)
+        over_a = (keys[1] @ keys[0].mT / math.sqrt(regions.shape[-1])).softmax(-1)
+        found = {
+            "attention_b2a": attention_statistics(over_b),
+            "attention_a2b": attention_statistics(over_a, report.mask),
+        }
+        for key, z, attended, side in (("a", regions, b2a, image), ("b", sentences, a2b, report)):
+            for way, pair in (("l2att", (z, attended)), ("att2l", (attended, z))):
+                found[f"local_{key}_{way}"] = retrieval_in_sample(*pair, side.mask, self._weights(side))
+        return {f"{of}_{name}": value.mean() for of, each in found.items() for name, value in each.items()}
+
+    def local_similarity(self, images: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
+        """How similar each sentence is to each region; None without a local loss.
+
+        Returns:
+            (B, N_b, N_a) logits, whose softmax over the regions is the cross-attention, and (B, N_b) which
+            sentences there are.
+        """
+        if not self.local_losses:
+            return None
+        report = self.report_side(self.text_encoder.encode_tokens(tokens), tokens)
+        assert report.mask is not None
+        key = self.cross_attention.key
+        regions = key(self.region_head(self.image_encoder(images).local))
+        sentences = key(self.sentence_head(report.local, report.mask))
+        return sentences @ regions.mT / math.sqrt(regions.shape[-1]), report.mask
 
     def no_weight_decay(self) -> set[str]:
         """The temperatures."""

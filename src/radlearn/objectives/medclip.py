@@ -65,11 +65,11 @@ class MedCLIP(ContrastiveDualEncoder):
         vectors = positive - (labels == 0).float() if self.label_coding == "signed" else positive
         return torch.cat([vectors, normal], dim=1)
 
-    def forward(self, batch: Batch, step: int) -> Output:
+    def compare(self, encoded: tuple[Tensor, ...], batch: Batch, step: int) -> Output:
         """As its base class; the released model clamps inside the forward and takes the gradient there."""
         with torch.no_grad():
             self.logit_scale.clamp_(0, math.log(100))
-        return super().forward(batch, step)
+        return super().compare(encoded, batch, step)
 
     def pair_loss(self, u: Tensor, w: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy to the soft targets of the gathered rows (N, D)."""

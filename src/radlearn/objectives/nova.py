@@ -55,14 +55,19 @@ class NOVA(DualEncoder):
 
     def forward(self, batch: Batch, step: int) -> Output:
         """The loss; every view weighs the same."""
-        z, t = self.embed_batch(batch)
+        return self.compare(self.encode(batch), batch, step)
+
+    def compare(self, encoded: tuple[Tensor, ...], batch: Batch, step: int) -> Output:
+        """The loss of what the image encoder gave."""
+        z, t = self.embed_encoded(encoded, batch)
         mse = prediction_mse(z, t.detach() if self.text_stop_grad else t, all_reduce=self.sum_across_ranks)
         # Text joins the regulariser: left out, the text head could shrink every t to one point.
         joint = torch.cat([z, t[None]])
         spread = sigreg(joint, step=step, seed=self.seed, all_reduce=self.sum_across_ranks, **self.sigreg)
         loss = torch.lerp(mse, spread, self.lambda_sigreg)
         metrics = {"mse": mse.detach(), "sigreg": spread.detach()}
-        return Output(loss, metrics, {"image": z.detach(), "text": t.detach()})
+        tensors = {"image": z.detach(), "text": t.detach()} | self.features(encoded, batch)
+        return Output(loss, metrics, tensors)
 
     def diagnose(self, tensors: Mapping[str, Tensor], step: int) -> dict[str, float]:
         """SIGReg of images and text apart, over its floor; and how the two terms pull at the predictor

@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from radlearn.errors import TrainingError
+from radlearn.data.dataset import StudyDataset
+from radlearn.errors import ConfigurationError, TrainingError
 from radlearn.objectives.base import Objective
 from radlearn.records import Batch
+from radlearn.training.checkpoint import Checkpoint
+
+logger = logging.getLogger("radlearn")
 
 # Activations may take this share of the free memory: gradients of activations and workspace need the rest.
 _SHARE = 0.4
 # Weights, gradients and Adam's two moments.
 _COPIES_OF_WEIGHTS = 4
+
+
+def choose(
+    config: Mapping[str, Any],
+    objective: Objective,
+    training: StudyDataset,
+    world: int,
+    found: Checkpoint | None,
+) -> int:
+    """Studies of one device's batch: `batch_size`, what `auto` found when the run began, or what it finds
+    now.
+
+    Raises:
+        ConfigurationError: if `auto` does not go with the other settings.
+    """
+    if config["batch_size"] != "auto":
+        return int(config["batch_size"])
+    if config["micro_batch"] is not None:
+        raise ConfigurationError(
+            "batch_size=auto measures a batch that is encoded at once: with micro_batch give it as a number"
+        )
+    if found is not None:
+        return int(found.about["batch_size"])
+    if world > 1:
+        raise ConfigurationError(
+            "batch_size=auto measures one device: find the size with devices=1 dry_run=true, then give it "
+            "as a number"
+        )
+    use_cuda = config["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if use_cuda else "cpu")
+    size = largest_batch(
+        objective.to(device),
+        lambda count: training.__getitems__([(0, i % len(training)) for i in range(count)]),
+        device=device,
+        num_rows=len(training),
+    )
+    logger.info("batch_size=auto: %d", size)
+    return size
 
 
 def largest_batch(
@@ -80,8 +123,7 @@ def out_of_memory(error: BaseException, batch_size: Any) -> TrainingError | None
         return None
     return TrainingError(
         f"out of memory at batch_size={batch_size}: set batch_size=auto, or lower batch_size (accumulate=2 "
-        "keeps the "
-        "number of studies a step for objectives without negatives), local_crops_number or global_size, or "
-        "use "
-        "precision=bf16-mixed. The run resumes from its last checkpoint"
+        "keeps the number of studies a step for objectives without negatives; micro_batch keeps the "
+        "negatives too), local_crops_number or global_size, or use precision=bf16-mixed. The run resumes "
+        "from its last checkpoint"
     )

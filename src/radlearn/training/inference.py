@@ -13,7 +13,10 @@ from radlearn.data.dataset import EvaluationDataset
 from radlearn.data.loading import evaluation_loader
 from radlearn.data.store import ImageSource
 from radlearn.data.views import EvaluationView
+from radlearn.encoders.base import Encoder
+from radlearn.errors import ConfigurationError
 from radlearn.objectives.base import Objective
+from radlearn.records import Encoded
 
 
 @contextmanager
@@ -61,3 +64,62 @@ def embed_images(
     if not embeddings:
         return torch.empty(0, 0), np.empty(0, dtype=np.int64)
     return torch.cat(embeddings).clone(), np.concatenate(positions)
+
+
+def features_and_embeddings(module: Objective | Encoder, images: Tensor) -> dict[str, Tensor]:
+    """What the image encoder pools, and of an objective the embeddings too, from one pass.
+
+    Args:
+        module: in eval mode, see `evaluating`.
+        images: (B, 1, H, W) uint8, or float in [0, 1].
+
+    Returns:
+        `features` (B, W), and of an objective `embeddings` (B, D).
+    """
+    if isinstance(module, Encoder):
+        return {"features": module(images).pooled}
+    seen: list[Tensor] = []
+    hook = module.image_encoder.register_forward_hook(lambda _, __, encoded: seen.append(encoded.pooled))
+    try:
+        embeddings = module.embed_image(images)
+    finally:
+        hook.remove()
+    # A method that embeds with another encoder, a teacher for instance, does not call its own.
+    features = seen[0] if seen else module.image_encoder(images).pooled
+    return {"features": features, "embeddings": embeddings}
+
+
+def embed_regions(objective: Objective, images: Tensor) -> Tensor:
+    """Each local feature embedded as if it were a whole image: (B, N, D) in the space that is compared.
+
+    The encoder's pooling of one position is that position; the objective's own image side does the rest, also
+    where it pools by attention.
+
+    Args:
+        objective: in eval mode, see `evaluating`.
+        images: (B, 1, H, W).
+
+    Raises:
+        ConfigurationError: if local and pooled features have unlike widths.
+    Source: after MaskCLIP (Zhou et al. 2022, arXiv:2112.01071), which leaves out the last pooling.
+    """
+    encoder = objective.image_encoder
+    times, rest = divmod(encoder.width, encoder.local_width)
+    if rest:
+        raise ConfigurationError(
+            f"local features of {encoder.local_width} dimensions cannot stand for pooled ones of "
+            f"{encoder.width}: regions of this encoder cannot be embedded"
+        )
+
+    def one_position_an_image(_: nn.Module, __: object, encoded: Encoded) -> Encoded:
+        assert encoded.local is not None
+        local = encoded.local.flatten(0, 1)
+        # An encoder that pools in several ways, by mean and maximum, has one position that many times.
+        return Encoded(local.repeat(1, times), local.unsqueeze(1))
+
+    hook = encoder.register_forward_hook(one_position_an_image)
+    try:
+        embedded = objective.embed_image(images)
+    finally:
+        hook.remove()
+    return embedded.view(len(images), -1, embedded.shape[-1])

@@ -13,15 +13,30 @@ import lightning as L
 from radlearn.training import checkpoint
 from radlearn.training.log import Recorder
 from radlearn.training.module import RunModule
+from radlearn.training.online_evaluators import OnlineEvaluators
 from radlearn.training.probes import Alarms, Probes
+from radlearn.training.validation import Validation
 
 
 @dataclasses.dataclass
 class Best:
-    """The best macro AUC so far, and its step."""
+    """The best value so far, and its step: the highest macro AUC, or the lowest validation loss."""
 
+    measure: str = "macro_auc"
     step: int | None = None
     value: float | None = None
+
+    def take(self, step: int, value: float | None) -> bool:
+        """Whether the value of a step is the best so far, and then it is kept."""
+        # A NaN, from labels of one class, is no best: nothing would ever exceed it.
+        if value is None or not math.isfinite(value):
+            return False
+        if self.value is not None:
+            better = value < self.value if self.measure == "val_loss" else value > self.value
+            if not better:
+                return False
+        self.step, self.value = step, value
+        return True
 
 
 class Keeper(L.Callback):
@@ -31,7 +46,7 @@ class Keeper(L.Callback):
         run: the run's folder.
         config: resolved configuration.
         about: what stands in `about.json` besides the step.
-        recorder, probes, alarms: whose state is read.
+        recorder, probes, alarms, validation, online: whose state is read.
         every: steps between checkpoints, or None for the last one only.
         keep_last: how many are kept besides the best.
         best: kept over resumes.
@@ -46,12 +61,15 @@ class Keeper(L.Callback):
         recorder: Recorder,
         probes: Probes,
         alarms: Alarms,
+        validation: Validation | None,
+        online: OnlineEvaluators | None,
         every: int | None,
         keep_last: int,
         best: Best,
     ) -> None:
         self.run, self.config, self.about = run, config, about
         self.recorder, self.probes, self.alarms = recorder, probes, alarms
+        self.validation, self.online = validation, online
         self.every, self.keep_last, self.best = every, keep_last, best
 
     def on_train_batch_end(
@@ -61,13 +79,10 @@ class Keeper(L.Callback):
         module: RunModule = pl_module
         if module.micro_step or not trainer.is_global_zero:
             return
-        value = self.probes.macro_auc
-        # A NaN, from labels of one class, is no best: nothing would ever exceed it.
-        better = value is not None and math.isfinite(value) and value > (self.best.value or -math.inf)
-        if better:
-            self.best.step, self.best.value = module.step, value
-        last = module.step == module.optimisation.num_steps
-        if better or last or (self.every is not None and module.step % self.every == 0):
+        loss = None if self.validation is None else self.validation.loss
+        value = loss if self.best.measure == "val_loss" else self.probes.macro_auc
+        better = self.best.take(module.step, value)
+        if better or module.at_end or (self.every is not None and module.step % self.every == 0):
             self.save(trainer, module)
 
     def save(self, trainer: L.Trainer, module: RunModule) -> None:
@@ -79,6 +94,9 @@ class Keeper(L.Callback):
             "precision": trainer.precision_plugin.state_dict(),
             "best": dataclasses.asdict(self.best),
             "alarms": {"counts": dict(self.alarms.counts), "ringing": dict(self.alarms.ringing)},
+            "plateau": dataclasses.asdict(module.plateau),
+            "waiting": None if self.validation is None else dataclasses.asdict(self.validation.waiting),
+            "online": None if self.online is None else self.online.state_dict(),
         }
         done = module.step / module.optimisation.num_steps
         # What has been spent so far, which of an unfinished run is less than what was planned.
@@ -88,6 +106,8 @@ class Keeper(L.Callback):
             "budget": spent,
             "step": module.step,
             "num_steps": module.optimisation.num_steps,
+            "stopped": module.stopping,
+            "best": dataclasses.asdict(self.best),
         }
         folder = checkpoint.folder_of(self.run, module.step)
         checkpoint.save(folder, module.objective, config=self.config, about=about, state=state)

@@ -1,31 +1,13 @@
-"""Parameter groups, AdamW and the warm-up and cosine schedule."""
+"""Parameter groups and the optimisers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from radlearn.errors import ConfigurationError
-
-
-def learning_rate(step: int, *, peak: float, final: float, warmup_steps: int, num_steps: int) -> float:
-    """Linear warm-up to `peak`, then cosine to `final` at the last step.
-
-    A function of the step alone, so that a resumed run needs no scheduler state.
-
-    Args:
-        step: from 0; the first step already has (1 / warmup_steps) of the peak.
-        num_steps: optimiser steps in all.
-    Source: reference settings of NOVA, section 3.2.
-    """
-    warmup_steps = min(warmup_steps, max(num_steps - 1, 0))
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(num_steps - 1 - warmup_steps, 1)
-    return final + (peak - final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
 def parameter_groups(
@@ -71,6 +53,10 @@ def freeze(module: nn.Module, prefixes: Iterable[str]) -> list[str]:
     return frozen
 
 
-def adamw(groups: list[dict[str, object]], lr: float) -> torch.optim.AdamW:
-    """AdamW with PyTorch's defaults (betas 0.9 and 0.999, eps 1e-8), fused: one kernel for all parameters."""
-    return torch.optim.AdamW(groups, lr=lr, fused=True)
+def build_optimizer(name: str, groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:
+    """`adamw` decays the weights apart from the gradient, `adam` adds the decay to it (L2).
+
+    PyTorch's defaults (betas 0.9 and 0.999, eps 1e-8), fused: one kernel for all parameters.
+    """
+    kinds: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    return kinds[name](groups, lr=lr, fused=True)

@@ -7,56 +7,54 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from radlearn import config as configuration
-from radlearn.data.dataset import StudyDataset, Texts
+from radlearn.data.dataset import FixedBatches, StudyDataset
 from radlearn.data.loading import StepSampler, steps_per_epoch, training_loader
-from radlearn.data.report_tokens import ReportTokens
 from radlearn.data.splits import check_patients
-from radlearn.data.views import Views, ViewSpec, global_views, local_views, require_pixels
+from radlearn.data.views import (
+    EvaluationView,
+    Views,
+    ViewSpec,
+    global_views,
+    local_views,
+    require_pixels,
+)
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.encoders.base import TokenEncoder
-from radlearn.errors import ConfigurationError, DataError
+from radlearn.errors import ConfigurationError
 from radlearn.objectives.base import Objective
 from radlearn.ranks import is_main_process
 from radlearn.terminal import quiet_libraries
 from radlearn.training import batch_size as batch_sizes
 from radlearn.training import checkpoint, resume, shortcuts
+from radlearn.training.announcement import announce
 from radlearn.training.bad_images import BadImages
 from radlearn.training.budget import budget
 from radlearn.training.evaluation_sets import evaluation_sets
+from radlearn.training.gradient_cache import require_parts
+from radlearn.training.initial import initialise
 from radlearn.training.keeper import Best, Keeper
 from radlearn.training.log import MetricsTable, Recorder
 from radlearn.training.model import build_objective, trains_text
 from radlearn.training.module import Optimisation, RunModule
-from radlearn.training.optim import freeze
+from radlearn.training.online_evaluators import OnlineEvaluators
 from radlearn.training.probes import Alarms, Probes
 from radlearn.training.progress import ProgressLine
-from radlearn.training.text import (
-    TextSide,
-    TokenSide,
-    open_text,
-    open_tokens,
-    positions_with_text,
-    report_sentences,
-    report_texts,
-    training_reports,
-    training_texts,
-)
+from radlearn.training.schedules import Plateau
+from radlearn.training.studies import open_studies
+from radlearn.training.text import TextSide, TokenSide, open_text, open_tokens, report_texts
 from radlearn.training.trackers import open_trackers
+from radlearn.training.validation import Validation, Waiting, check_settings
 
 logger = logging.getLogger("radlearn")
-
-# Images whose size is looked up before training.
-_SAMPLE = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +76,19 @@ def pretrain(config: dict[str, Any]) -> Run:
         RadlearnError: with what was wanted, what came and what to do.
     """
     started = time.monotonic()
+    check_settings(config)
     config = shortcuts.apply(config)
     run = Path(config["output_dir"])
     found = resume.checkpoint_to_resume(run, config)
     if found is not None:
         resume.check_same_settings(found.config, config, run)
-        if found.step >= int(found.about["num_steps"]):
+        stopped = bool(found.about.get("stopped"))
+        if stopped or found.step >= int(found.about["num_steps"]):
             logger.info(
-                "run %s is complete: %d steps. Evaluate it, or choose another run_name", run, found.step
+                "run %s is complete: %d steps%s. Evaluate it, or choose another run_name",
+                run,
+                found.step,
+                ", stopped early by its validation loss" if stopped else "",
             )
             return Run(run, found.step, time.monotonic() - started)
 
@@ -106,12 +109,15 @@ def pretrain(config: dict[str, Any]) -> Run:
     if found is not None:
         resume.check_same_inputs(found, config, data, text)
     objective = build_objective(config, _text_of(text))
-    training = _training_data(config, data, text, objective)
-    _initialise(config, objective, training, found)
-    _announce(config, data, text, training, found)
+    if config["micro_batch"] is not None:
+        require_parts(objective, config["recipe"])
+    training = open_studies(config, data, text, objective, _views(config, data.short_side))
+    initialise(config, objective, training, found)
+    validating = _validation_data(config, data, text, objective)
+    announce(config, data, text, training, found)
 
     world = int(config["num_nodes"]) * _num_devices(config)
-    size = _batch_size(config, objective, training, world, found)
+    size = batch_sizes.choose(config, objective, training, world, found)
     optimisation = _optimisation(config, len(training), size, world)
     if config["dry_run"]:
         logger.info("dry run: %d steps of %d studies are ready to go", optimisation.num_steps, size * world)
@@ -121,8 +127,9 @@ def pretrain(config: dict[str, Any]) -> Run:
     if is_main_process():
         configuration.save(configuration.merge_defaults(config), run / "config.yaml")
         (run / "card.json").write_text(json.dumps(dataclasses.asdict(data.card), indent=1))
-    alarms = _fit(config, run, data, text, objective, training, optimisation, size, world, found)
-    return Run(run, optimisation.num_steps, time.monotonic() - started, tuple(alarms.ringing.values()))
+    studies = training, validating
+    steps, alarms = _fit(config, run, data, text, objective, studies, optimisation, size, world, found)
+    return Run(run, steps, time.monotonic() - started, tuple(alarms.ringing.values()))
 
 
 def _with_statistics(config: dict[str, Any], data: Dataset) -> dict[str, Any]:
@@ -148,56 +155,6 @@ def _text_of(side: TextSide | TokenSide | None) -> int | TokenEncoder | None:
     return None if side is None else side.encoder.width
 
 
-def _training_data(
-    config: Mapping[str, Any], data: Dataset, text: TextSide | TokenSide | None, objective: Objective
-) -> StudyDataset:
-    """The training rows that the objective can use.
-
-    Raises:
-        DataError: if the data set lacks what the objective needs, or has no training rows.
-    """
-    positions = data.split("train")
-    if len(positions) == 0:
-        raise DataError(f"{data.card.name} has no rows in the split 'train'")
-    labels = data.labels()
-    if "labels" in objective.needs and labels.shape[1] == 0:
-        raise DataError(
-            f"{config['recipe']} needs labels, and {data.card.name} has none: set data.label_cols"
-        )
-    texts: Texts | None = None
-    reports: ReportTokens | None = None
-    column = config["text"]["column"]
-    if "tokens" in objective.needs:
-        assert isinstance(text, TokenSide)
-        sentences = report_sentences(data.rows[positions.tolist()], column)
-        with_text = positions_with_text(sentences, column)
-        if len(with_text) < len(positions):
-            logger.info("%d training rows have no text and are left out", len(positions) - len(with_text))
-        kept = with_text[: config.get("max_samples")]
-        positions = positions[kept]
-        reports = training_reports(
-            [sentences[i] for i in kept], text, augment=config["text"]["augment"], seed=config["seed"]
-        )
-    if "text" in objective.needs:
-        assert isinstance(text, TextSide)
-        with_text, texts = training_texts(data.rows[positions.tolist()], column, text)
-        if len(with_text) < len(positions):
-            logger.info("%d training rows have no text and are left out", len(positions) - len(with_text))
-        positions = positions[with_text]
-    limit = config.get("max_samples")
-    if limit is not None and limit < len(positions):
-        positions = positions[:limit]
-        texts = None if texts is None else Texts(texts.features, texts.index[:limit])
-    return StudyDataset(
-        data.source,
-        data.source_rows[positions],
-        _views(config, data.short_side),
-        texts=texts,
-        labels=labels[positions] if labels.shape[1] else None,
-        reports=reports,
-    )
-
-
 def _views(config: Mapping[str, Any], short_side: int) -> Views:
     specs = [
         _spec(global_views(config["global_crops_number"], config["global_size"]), config["views"]["global"])
@@ -216,87 +173,6 @@ def _spec(default: ViewSpec, deviations: Mapping[str, Any]) -> ViewSpec:
     return dataclasses.replace(default, **changes)
 
 
-def _initialise(
-    config: Mapping[str, Any],
-    objective: Objective,
-    training: StudyDataset,
-    found: checkpoint.Checkpoint | None,
-) -> None:
-    if found is not None:
-        checkpoint.load_weights(objective, found.weights, where=str(found.folder))
-    else:
-        if training.texts is not None:
-            objective.fit_text(training.texts.features)
-        if config.get("init"):
-            _start_from(objective, str(config["init"]), Path(config["paths"]["runs"]))
-    frozen = freeze(objective, config["freeze"])
-    if frozen:
-        logger.info("%d tensors are frozen", len(frozen))
-
-
-def _start_from(objective: Objective, init: str, runs: Path) -> None:
-    """Weights of a run, a checkpoint folder or a safetensors file; a whole objective or its image encoder."""
-    path = Path(init) if Path(init).exists() else runs / init
-    if not path.exists():
-        raise ConfigurationError(f"init={init} is neither a file or folder nor a run in {runs}")
-    if path.is_file():
-        from safetensors.torch import load_file
-
-        file, weights = path, load_file(path)
-    else:
-        loaded = checkpoint.load(path)
-        file, weights = loaded.folder / checkpoint.WEIGHTS, loaded.weights
-    own = set(objective.state_dict())
-    if set(weights) <= own:
-        missing = checkpoint.load_weights(objective, weights, where=str(file), strict=False)
-    else:
-        prefix = "image_encoder."
-        trunk = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)} or weights
-        checkpoint.load_weights(objective.image_encoder, trunk, where=str(file))
-        missing = [name for name in own if not name.startswith(prefix)]
-    logger.info(
-        "starts from %s (sha256 %s); %d tensors keep their own start",
-        file,
-        checkpoint.file_hash(file),
-        len(missing),
-    )
-
-
-def _announce(
-    config: Mapping[str, Any],
-    data: Dataset,
-    text: TextSide | TokenSide | None,
-    training: StudyDataset,
-    found: checkpoint.Checkpoint | None,
-) -> None:
-    synthetic = "synthetic " if data.card.synthetic else ""
-    frozen = "no text model" if text is None else f"text model {text.name}"
-    logger.info(
-        "%s on %s%s, %d images, %s, encoder %s%s",
-        config["recipe"], synthetic, data.card.name, len(training), frozen, config["encoder"]["name"],
-        "" if found is None else f"; resumes at step {found.step}",
-    )  # fmt: skip
-    share = _upsampled_share(training, data)
-    if share is not None:
-        percent, size = 100 * share, data.short_side
-        logger.info(
-            "%.0f %% of the crops have more pixels than the stored image (data.size=%s)", percent, size
-        )
-
-
-def _upsampled_share(training: StudyDataset, data: Dataset) -> float | None:
-    """Share of crops that are enlarged, over the first readable images; None where none can be read."""
-    sizes: dict[int, tuple[int, int]] = {}
-    for row in range(min(_SAMPLE, len(training))):
-        with suppress(DataError):
-            sizes[row] = data.source.size(int(training.rows[row]))
-    if not sizes:
-        return None
-    heights, widths = np.array(list(sizes.values())).T
-    drawn = training.views.draw(0, list(sizes), heights, widths)
-    return training.views.upsampled_share(drawn, heights, widths)
-
-
 def _num_devices(config: Mapping[str, Any]) -> int:
     devices = config["devices"]
     if isinstance(devices, list):
@@ -306,46 +182,26 @@ def _num_devices(config: Mapping[str, Any]) -> int:
     return int(devices)
 
 
-def _device(config: Mapping[str, Any]) -> torch.device:
-    use_cuda = config["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda" if use_cuda else "cpu")
-
-
-def _batch_size(
-    config: Mapping[str, Any],
-    objective: Objective,
-    training: StudyDataset,
-    world: int,
-    found: checkpoint.Checkpoint | None,
-) -> int:
-    if config["batch_size"] != "auto":
-        return int(config["batch_size"])
-    if found is not None:
-        return int(found.about["batch_size"])
-    if world > 1:
-        raise ConfigurationError(
-            "batch_size=auto measures one device: find the size with devices=1 dry_run=true, then give it "
-            "as a number"
-        )
-    device = _device(config)
-    size = batch_sizes.largest_batch(
-        objective.to(device),
-        lambda count: training.__getitems__([(0, i % len(training)) for i in range(count)]),
-        device=device,
-        num_rows=len(training),
-    )
-    logger.info("batch_size=auto: %d", size)
-    return size
-
-
 def _optimisation(config: Mapping[str, Any], num_rows: int, size: int, world: int) -> Optimisation:
     accumulate = int(config["accumulate"])
     per_epoch = steps_per_epoch(num_rows, size, world)
     num_steps = max(config["epochs"] * per_epoch // accumulate, 1)
     if config["max_steps"] is not None:
         num_steps = min(num_steps, int(config["max_steps"]))
-    keys = {field.name for field in dataclasses.fields(Optimisation)} - {"num_steps"}
-    return Optimisation(num_steps=num_steps, **{key: config[key] for key in keys})
+    keys = {field.name for field in dataclasses.fields(Optimisation)} - {"num_steps", "batches_per_epoch"}
+    return Optimisation(num_steps, per_epoch, **{key: config[key] for key in keys})
+
+
+def _validation_data(
+    config: Mapping[str, Any], data: Dataset, text: TextSide | TokenSide | None, objective: Objective
+) -> StudyDataset | None:
+    """The validation split seen whole and unaugmented, or None where nothing is to be validated."""
+    if config["validate_every_n_epochs"] is None and config["validate_every_n_steps"] is None:
+        return None
+    if config["smoke"] and len(data.split("validate")) == 0:
+        return None  # A miniature release need not have one.
+    view = EvaluationView(config["global_size"], fit="pad_square")
+    return open_studies(config, data, text, objective, view, split="validate")
 
 
 def _fit(
@@ -354,12 +210,14 @@ def _fit(
     data: Dataset,
     text: TextSide | TokenSide | None,
     objective: Objective,
-    training: StudyDataset,
+    studies: tuple[StudyDataset, StudyDataset | None],
     optimisation: Optimisation,
     size: int,
     world: int,
     found: checkpoint.Checkpoint | None,
-) -> Alarms:
+) -> tuple[int, Alarms]:
+    """Train on the first studies, validate on the second; returns how many steps the run has now."""
+    training, validating = studies
     state = None if found is None else found.state()
     start = 0 if found is None else found.step
     table = MetricsTable(run / "metrics.parquet" if is_main_process() else None, last_step=start)
@@ -374,10 +232,34 @@ def _fit(
         evaluate_every=config["eval_every_n_steps"],
         sets=evaluation_sets(config, data, text),
         num_global=config["global_crops_number"],
-        batch_size=size,
+        batch_size=config["micro_batch"] or size,
         num_workers=config["num_workers"],
         trackers=trackers,
     )
+    online = None
+    if config["online_evaluators"]:
+        online = OnlineEvaluators(
+            config["online_evaluators"],
+            data.card.label_names,
+            seed=config["seed"],
+            labels=config["online_labels"],
+            uncertain=config["online_uncertain"],
+            blank=config["online_blank"],
+            state=state["online"] if state else None,
+        )
+    validation = None
+    if validating is not None:
+        validation = Validation(
+            FixedBatches(validating, size * world),
+            table,
+            every_steps=config["validate_every_n_steps"],
+            every_epochs=config["validate_every_n_epochs"],
+            patience=config["early_stop_patience"],
+            waiting=Waiting(**state["waiting"]) if state else Waiting(),
+            online=online,
+            num_workers=config["num_workers"],
+            trackers=trackers,
+        )
     about = {
         "text_encoder": None if text is None else text.encoder.identity,
         "text_width": None if text is None else text.encoder.width,
@@ -396,17 +278,21 @@ def _fit(
         recorder=recorder,
         probes=probes,
         alarms=alarms,
+        validation=validation,
+        online=online,
         every=config["save_every_n_steps"],
         keep_last=config["keep_last"],
-        best=Best(**state["best"]) if state else Best(),
+        best=Best(**state["best"]) if state else Best(config["best"]),
     )
     progress = ProgressLine(recorder, first=start, total=optimisation.num_steps)
     module = RunModule(
         objective,
         optimisation,
         seed=config["seed"],
+        num_parts=1 if config["micro_batch"] is None else -(-size // int(config["micro_batch"])),
         start_step=start,
         optimizer_state=None if state is None else state["optimizer"],
+        plateau=Plateau(**state["plateau"]) if state else None,
     )
     quiet_libraries()
     # Our own checkpoints resume a requeued job; Lightning's would be restored over them.
@@ -423,7 +309,7 @@ def _fit(
         precision=config["precision"],
         accumulate_grad_batches=optimisation.accumulate,
         deterministic=config["deterministic"],
-        callbacks=[recorder, probes, keeper, progress],
+        callbacks=[c for c in (online, recorder, validation, probes, keeper, progress) if c is not None],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -458,7 +344,7 @@ def _fit(
     finally:
         progress.close()
         bad.report()
-    return alarms
+    return module.step, alarms
 
 
 class _Loader:

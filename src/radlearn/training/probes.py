@@ -138,10 +138,9 @@ class Probes(L.Callback):
         self.macro_auc = None
         if module.micro_step:
             return
-        step, last = module.step, module.step == module.optimisation.num_steps
-        if step % self.metrics_every == 0 or last:
+        if module.step % self.metrics_every == 0 or module.at_end:
             self._diagnose(trainer, module)
-        if self.sets and self.evaluate_every and (step % self.evaluate_every == 0 or last):
+        if self.sets and self.evaluate_every and (module.step % self.evaluate_every == 0 or module.at_end):
             self._evaluate(trainer, module)
 
     def _add(self, step: int, values: Mapping[str, float]) -> None:

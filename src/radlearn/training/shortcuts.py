@@ -14,11 +14,23 @@ def apply(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_released(config: dict[str, Any]) -> dict[str, Any]:
-    """`legacy`: mirror half of the views, as the release does, although reports tell left from right."""
+    """`legacy`: what the release of the method does.
+
+    All: half of the views are mirrored, although reports tell left from right, unless `views` says otherwise.
+    LoVT: padded sentences enter means and batch norms, the cosine of each epoch is never restarted, and 30 %
+    are the first 30 %, which `prepare` must have been told as well.
+    """
     if not config["legacy"]:
         return config
     views = {group: {"flip": 0.5, **settings} for group, settings in config["views"].items()}
-    return {**config, "views": views}
+    config = {**config, "views": views}
+    if config["method"]["name"] == "lovt":
+        config["method"] = {**config["method"], "padded_numerics": True}
+        if config["schedule"] == "cosine_restarts":
+            config["schedule"] = "cosine_epoch"
+        if config["data"].get("subset") == "seeded_30":
+            config["data"] = {**config["data"], "subset": "first_30"}
+    return config
 
 
 def _shorten(config: dict[str, Any]) -> dict[str, Any]:

@@ -157,17 +157,17 @@ def _require_text(rows: pl.DataFrame, column: str) -> None:
     )
 
 
-def training_reports(
+def row_tokens(
     sentences: Sequence[Sequence[str]], side: TokenSide, *, augment: str, seed: int
 ) -> ReportTokens:
-    """The training texts as tokens; rows with the same sentences share them."""
+    """The texts of rows as tokens; rows with the same sentences share them."""
     unique: dict[tuple[str, ...], int] = {}
     index = np.array([unique.setdefault(tuple(s), len(unique)) for s in sentences], dtype=np.int64)
     encoder = side.encoder
     return ReportTokens(list(unique), index, encoder.tokenise, encoder.vocabulary, augment=augment, seed=seed)
 
 
-def training_texts(rows: pl.DataFrame, column: str, side: TextSide) -> tuple[np.ndarray, Texts]:
+def row_features(rows: pl.DataFrame, column: str, side: TextSide) -> tuple[np.ndarray, Texts]:
     """Features of the rows' texts.
 
     Returns:
@@ -191,6 +191,6 @@ def positions_with_text(texts: Sequence[Any], column: str) -> np.ndarray:
     positions = np.array([i for i, text in enumerate(texts) if text], dtype=np.int64)
     if len(positions) == 0:
         raise DataError(
-            f"no training row has a text in '{column}'; set text.column, or data.report_col for a table"
+            f"no row of the split has a text in '{column}'; set text.column, or data.report_col for a table"
         )
     return positions
