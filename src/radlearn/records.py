@@ -69,7 +69,9 @@ class Card:
 def card_from(fields: Mapping[str, Any]) -> Card:
     """A card from what `dataclasses.asdict` wrote as JSON, which has no tuples; other keys are left out."""
     known = {f.name for f in dataclasses.fields(Card)}
-    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items() if key in known}
+    plain: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in fields.items() if key in known
+    }
     return Card(**plain)
 
 
