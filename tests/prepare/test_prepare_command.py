@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from folder_release import COUNT, LENIENT, Folder, spoil
 
-from radlearn.prepare import main, prepare, prepared_folder
+from radlearn.prepare import command, main, prepare, prepared_folder
 
 
 def test_a_dry_run_counts_and_estimates_and_writes_nothing(root, tmp_path):
@@ -62,3 +62,13 @@ def test_the_command_prepares_below_the_cache_and_prints_a_table(root, tmp_path,
     for words in ("train", "19", "rejected: missing", "missing: files/000.png", "fingerprint"):
         assert words in printed
     assert json.loads((prepared.folder / "card.json").read_text())["settings"]["size"] == 32
+
+
+def test_another_format_makes_generated_data_anew_and_leaves_a_release_where_it_is(tmp_path, monkeypatch):
+    generated, table = {"name": "phantom_cxr"}, {"name": "table", "root": "/data"}
+    paths = {"cache": str(tmp_path)}
+    before = [prepared_folder(data, paths) for data in (generated, table)]
+    monkeypatch.setattr(command, "FORMAT", command.FORMAT + 1)
+    after = [prepared_folder(data, paths) for data in (generated, table)]
+    assert before[0] != after[0]
+    assert before[1] == after[1]

@@ -8,18 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from radlearn import config
+from radlearn import config, registry
 from radlearn.manifests._open import SPLIT_KEYS, open_manifest
 from radlearn.prepare.outcome import Prepared
-from radlearn.prepare.run import prepare
+from radlearn.prepare.run import FORMAT, prepare
 from radlearn.prepare.terminal import print_summary
 
 
 def prepared_folder(data: Mapping[str, Any], paths: Mapping[str, Any]) -> Path:
-    """Where a data set lies prepared: `<paths.cache>/<name>-<size>-<hash of its root and settings>`."""
+    """Where a data set lies prepared: `<paths.cache>/<name>-<size>-<hash of its root and settings>`.
+
+    Generated data of another version's format are made anew beside the old ones; a prepared release is never
+    left behind in silence: its folder stays the same, and the difference is an error.
+    """
     size = data.get("size") or 512
     identity = {"root": data.get("root"), "settings": config.manifest_arguments(data)}
     identity |= {key: data[key] for key in SPLIT_KEYS if data.get(key)}
+    if registry.find("manifests", data["name"]).generated:
+        identity["format"] = FORMAT
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return Path(str(paths["cache"])).expanduser() / f"{data['name']}-{size}-{key}"
 
