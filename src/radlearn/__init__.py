@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from radlearn.paired import PairedResult
     from radlearn.training.model import Model
 
-__all__ = ["check", "demo", "evaluate", "load", "prepare", "pretrain", "report"]
+__all__ = ["check", "compare", "demo", "embed", "evaluate", "load", "prepare", "pretrain", "report"]
 # Verbs that are modules of the same name as well: `radlearn.report` is the module, and can be called.
-_MODULES = ("check", "demo", "prepare", "report")
+_MODULES = ("check", "demo", "embed", "evaluate", "prepare", "report")
 
 
 def _run(
@@ -66,6 +67,23 @@ def load(run: str | Path, **options: Any) -> Model:
     return model.load(named if named.is_dir() else Path(run), **options)
 
 
+def compare(first: str | Path, second: str | Path, **options: Any) -> list[PairedResult]:
+    """First minus second on the same cases: differences with intervals and p values, patients redrawn.
+
+    Args:
+        first, second: names of runs in paths.runs, or folders.
+        options: of `radlearn.paired.compare`: `task`, `data`, `split`, `variant`, `draws`, `seed`.
+    """
+    from pathlib import Path
+
+    from radlearn import paired
+    from radlearn.composition import setting
+
+    runs = Path(setting("paths.runs") or "").expanduser()
+    folders = [runs / run if (runs / run).is_dir() else Path(run) for run in (first, second)]
+    return paired.compare(folders[0], folders[1], **options)
+
+
 def __getattr__(name: str) -> Any:
     """Verbs and the version, when first used: importing radlearn imports nothing heavy."""
     if name == "__version__":
@@ -82,6 +100,7 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     check: Callable[..., Any]
     demo: Callable[..., Any]
+    embed: Callable[..., Any]
     evaluate: Callable[..., Any]
     prepare: Callable[..., Any]
     pretrain: Callable[..., Any]

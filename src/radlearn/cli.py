@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VERBS = {
     "prepare": "radlearn.prepare:main",
     "pretrain": "radlearn.verbs:pretrain",
+    "embed": "radlearn.embed:main",
     "evaluate": "radlearn.evaluate:main",
     "report": "radlearn.report.page:main",
     "check": "radlearn.check:main",
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_message(error, arguments), file=sys.stderr)
         return 2 if isinstance(error, ConfigurationError) else 1
     except KeyboardInterrupt:
-        resumes = bool(arguments) and arguments[0] in (*_TRAINING, "prepare")
+        resumes = bool(arguments) and arguments[0] in (*_TRAINING, "prepare", "embed")
         print("interrupted" + (": the same command resumes it" if resumes else ""), file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -35,6 +35,7 @@ _ASSIGNMENT = re.compile(r"(\+{0,2})([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 _UNREADABLE = re.compile(r"[^\w\s/\-\\+.$%*@?|:,()\[\]{}'\"]", re.ASCII)
 _STRUCTURED = ("'", '"', "[", "{", "$")
 ALIASES = {"pretrain": {"name": "run_name", "run": "run_name"}, "evaluate": {"name": "run"}}
+ALIASES["embed"] = {"name": "run", "run_name": "run"}
 ALIASES["demo"] = ALIASES["pretrain"]
 _SETTINGS = {
     "paths.runs": ("RADLEARN_RUNS", "runs"),

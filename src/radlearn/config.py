@@ -95,7 +95,7 @@ def _plugin_keys(section: str, values: Mapping[str, Any]) -> dict[str, Any] | No
 
 def _check_plugin(config: Mapping[str, Any], verb: str, section: str) -> None:
     values = config[section]
-    if verb == "evaluate" and section == "data" and "name" not in values:
+    if verb in ("evaluate", "embed") and section == "data" and "name" not in values:
         return  # Deviations from the data set of the run, which is read later.
     known = _plugin_keys(section, values)
     general = schema.DATA if section == "data" else {}

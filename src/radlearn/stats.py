@@ -117,13 +117,13 @@ def patient_bootstrap(
     Raises:
         ValueError: on shapes that do not fit, labels other than 1, 0 and NaN, or a NaN score.
     """
-    multiplicities, index = _drawn(patients, draws, seed)
+    multiplicities, index = drawn_patients(patients, draws, seed)
     measured = ranking_metrics_of_draws(scores, labels, index, multiplicities)
     chosen = _macro_mask(measured["auroc"][0], in_macro)
     return {
         metric: MetricIntervals(
-            labels=tuple(_interval(column, level) for column in values.T),
-            macro=_interval(_macro(values, chosen), level),
+            labels=tuple(interval_of_draws(column, level) for column in values.T),
+            macro=interval_of_draws(_macro(values, chosen), level),
         )
         for metric, values in measured.items()
     }
@@ -161,14 +161,14 @@ def paired_bootstrap(
     Raises:
         ValueError: as `patient_bootstrap`.
     """
-    multiplicities, index = _drawn(patients, draws, seed)
+    multiplicities, index = drawn_patients(patients, draws, seed)
     first = ranking_metrics_of_draws(scores_first, labels, index, multiplicities)
     second = ranking_metrics_of_draws(scores_second, labels, index, multiplicities)
     chosen = _macro_mask(first["auroc"][0], in_macro)
     return {
         metric: MetricDifferences(
-            labels=tuple(_difference(column, level) for column in (first[metric] - second[metric]).T),
-            macro=_difference(_macro(first[metric], chosen) - _macro(second[metric], chosen), level),
+            labels=tuple(difference_of_draws(column, level) for column in (first[metric] - second[metric]).T),
+            macro=difference_of_draws(_macro(first[metric], chosen) - _macro(second[metric], chosen), level),
         )
         for metric in METRICS
     }
@@ -306,7 +306,7 @@ def _score(ranking: _Ranking, weights: FloatArray) -> tuple[FloatArray, FloatArr
     return area, precision
 
 
-def _drawn(
+def drawn_patients(
     patients: Sequence[object] | NDArray[np.generic], draws: int, seed: int
 ) -> tuple[NDArray[np.uint8], IntArray]:
     """The multiplicities (P, draws) and each row's patient as an index into them."""
@@ -318,14 +318,14 @@ def _drawn(
     return draw_patients(distinct.size, draws, seed), index.ravel()
 
 
-def _interval(values: FloatArray, level: float) -> Interval:
+def interval_of_draws(values: FloatArray, level: float) -> Interval:
     """Percentile interval of (1 + draws,) values, the first being the one on the data as they are."""
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = _percentiles(drawn, level)
     return Interval(float(values[0]), low, high, int(drawn.size), int(values.size - 1 - drawn.size))
 
 
-def _difference(values: FloatArray, level: float) -> Difference:
+def difference_of_draws(values: FloatArray, level: float) -> Difference:
     """Percentile interval and two-sided p value of (1 + draws,) differences."""
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = _percentiles(drawn, level)

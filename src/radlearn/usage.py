@@ -60,7 +60,7 @@ USAGE = {
             "radlearn embed text_model=minilm text_column=findings data=phantom_cxr",
             "radlearn embed run=nova_vitb data=phantom_ct layout=per_patient output_dir=features",
         ),
-        ("encoder", "data"),
+        ("encoder", "model", "data"),
     ),
     "evaluate": Usage(
         "score a run: intervals, predictions per case",

@@ -9,34 +9,54 @@ import pytest
 import torch
 
 from radlearn import registry
-from radlearn.tasks.base import Inputs, Prompts
+from radlearn.tasks.base import Inputs, Labelled, Prompts, Regions
 
 NAMES = registry.names("tasks")
 LABELS = ("effusion", "edema")
-# The metric whose chance is 0.5 and whose best is 1.
-AUC = "auc"
 
 
 def inputs(*, shuffled: bool = False, num_cases: int = 400) -> Inputs:
-    """Cases whose embeddings, prompts and pixels all show the labels, unless these are shuffled."""
+    """Cases whose embeddings, features, prompts, texts, regions and pixels all show what is right, unless
+    that is shuffled.
+    """
     random = np.random.default_rng(0)
-    labels = (random.random((2 * num_cases, 2)) < 0.3).astype(np.float64)
+    labels = (random.random((3 * num_cases, 2)) < 0.3).astype(np.float64)
     axes = torch.eye(8)
     embeddings = 3 * torch.from_numpy(labels).float() @ axes[:2] + 0.3 * torch.randn(
-        2 * num_cases, 8, generator=torch.Generator().manual_seed(0)
+        3 * num_cases, 8, generator=torch.Generator().manual_seed(0)
     )
-    pixels = random.integers(100, 120, (2 * num_cases, 16, 16))
+    pixels = random.integers(100, 120, (3 * num_cases, 16, 16))
     pixels[:, 2:6, 2:6] += (100 * labels[:, 0]).astype(int)[:, None, None]
     pixels[:, 10:14, 10:14] += (100 * labels[:, 1]).astype(int)[:, None, None]
     pixels = pixels.astype(np.uint8)
     shown = labels[random.permutation(len(labels))] if shuffled else labels
-    test, train = slice(0, num_cases), slice(num_cases, None)
+    test, train, validate = (slice(i * num_cases, (i + 1) * num_cases) for i in range(3))
+    images, patients = (
+        [f"{of}-{i // n}" for i in range(num_cases)] for of, n in (("image", 1), ("patient", 2))
+    )
+    others = [f"other-{i // 2}" for i in range(num_cases)]
+    covered = (random.random((num_cases, 16)) < 0.2).astype(np.float64)
+    covered[:, 3] = 1
+    similarity = 9 * covered + random.random(covered.shape)
     return Inputs(
-        image_ids=[f"image-{i}" for i in range(num_cases)],
-        patient_ids=[f"patient-{i // 2}" for i in range(num_cases)],
+        image_ids=images,
+        patient_ids=patients,
         labels=shown[test],
         label_names=LABELS,
         embeddings=embeddings[test],
+        features=embeddings[test],
+        train=Labelled(embeddings[train], shown[train], others),
+        validate=Labelled(embeddings[validate], shown[validate], others),
+        texts=embeddings[test],
+        text_index=random.permutation(num_cases) if shuffled else np.arange(num_cases),
+        regions=Regions(
+            case_ids=images,
+            patient_ids=patients,
+            kinds=["effusion"] * num_cases,
+            similarity={"": random.permuted(similarity, axis=1) if shuffled else similarity},
+            coverage=covered,
+            positive=covered > 0.5,
+        ),
         prompts={"": Prompts([axes[0:1], axes[1:2]], [-axes[0:1], -axes[1:2]])},
         pixels=pixels[test],
         train_pixels=pixels[train],
@@ -46,17 +66,19 @@ def inputs(*, shuffled: bool = False, num_cases: int = 400) -> Inputs:
     )
 
 
-def macro(evaluation):
-    (row,) = [r for r in evaluation.results if r.metric == AUC and r.label == "macro" and not r.variant]
+def headline(name, evaluation):
+    metric, label = registry.find("tasks", name).headline
+    (row,) = [r for r in evaluation.results if (r.metric, r.label, r.variant) == (metric, label, "")]
     return row
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_oracle_scores_near_one_and_shuffled_labels_at_chance(name):
     task = registry.find("tasks", name)
-    oracle, shuffled = (macro(task().run(inputs(shuffled=s))) for s in (False, True))
+    oracle, shuffled = (headline(name, task().run(inputs(shuffled=s))) for s in (False, True))
     assert oracle.value > 0.97
-    assert shuffled.low < 0.5 < shuffled.high
+    assert shuffled.low < shuffled.chance < shuffled.high
+    assert shuffled.chance <= 0.5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,6 +104,20 @@ def test_missing_inputs_are_named(name):
 
     from radlearn.errors import ConfigurationError
 
-    bare = replace(inputs(), embeddings=None, prompts={}, pixels=None, train_pixels=None)
+    nothing = dict.fromkeys(
+        ("embeddings", "features", "train", "validate", "texts", "regions", "pixels", "train_pixels")
+    )
+    bare = replace(inputs(), prompts={}, **nothing)
     with pytest.raises(ConfigurationError, match="needs"):
         registry.find("tasks", name)().run(bare)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_of_each_case_gives_the_numbers_again(name):
+    evaluation = registry.find("tasks", name)().run(inputs())
+    assert evaluation.scores or evaluation.values
+    for scores in evaluation.scores.values():
+        assert scores.shape == (400, 2)
+    for values in evaluation.values.values():
+        assert values.values.shape == (len(values.case_ids), len(values.names))
+        assert len(set(values.case_ids)) == len(values.case_ids)

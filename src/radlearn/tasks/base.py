@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 from torch import Tensor
 
+from radlearn.data import splits
+from radlearn.errors import ConfigurationError
+from radlearn.metrics import per_case
 from radlearn.metrics.classification import class_counts
 from radlearn.records import Result
 from radlearn.stats import Interval, patient_bootstrap
@@ -31,6 +35,49 @@ class Prompts:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """Cases that a task may learn from.
+
+    Attributes:
+        features: (M, W) float32.
+        labels: (M, L) in {1, 0, NaN}.
+        patient_ids: (M,).
+    """
+
+    features: Tensor
+    labels: np.ndarray
+    patient_ids: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.patient_ids)
+
+    def take(self, rows: np.ndarray) -> Labelled:
+        """Some of the cases."""
+        return Labelled(self.features[rows], self.labels[rows], [self.patient_ids[row] for row in rows])
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Sentences that point to boxes, each with what a model says of the image's regions.
+
+    Attributes:
+        case_ids, patient_ids, kinds: (M,) image and number of the sentence, patient, and class of its boxes.
+        similarity: variant -> (M, N) of the sentence to each region; its softmax is the attention. The
+            variant "" is the headline.
+        coverage: (M, N) share of each region that the boxes cover.
+        positive: (M, N) bool, regions that count as a hit: at least half covered, or where there is none the
+            regions in which the boxes have their centres.
+    """
+
+    case_ids: Sequence[str]
+    patient_ids: Sequence[str]
+    kinds: Sequence[str]
+    similarity: Mapping[str, np.ndarray]
+    coverage: np.ndarray
+    positive: np.ndarray
+
+
+@dataclass(frozen=True)
 class Inputs:
     """The cases of one evaluation set.
 
@@ -39,6 +86,12 @@ class Inputs:
         labels: (N, L) in {1, 0, NaN}.
         label_names: L names.
         embeddings: (N, D) float32 of the model's shared space, if the task needs them.
+        features: (N, W) float32 of the image encoder, if the task needs them.
+        train, validate: cases of those splits, with features, if the task needs them; validate is None where
+            it is the split that is scored, or empty.
+        texts: (U, D) embeddings of the distinct reports, if the task needs them; text_index: (N,) which of
+            them each case has, -1 for none.
+        regions: if the task needs them.
         prompts: variant -> prompts, if the task needs them; the variant "" is the headline.
         pixels: (N, S, S) uint8 thumbnails, if the task needs them.
         train_pixels, train_labels: those of the training split, if the task needs them.
@@ -53,6 +106,12 @@ class Inputs:
     labels: np.ndarray
     label_names: Sequence[str]
     embeddings: Tensor | None = None
+    features: Tensor | None = None
+    train: Labelled | None = None
+    validate: Labelled | None = None
+    texts: Tensor | None = None
+    text_index: np.ndarray | None = None
+    regions: Regions | None = None
     prompts: Mapping[str, Prompts] = field(default_factory=dict)
     pixels: np.ndarray | None = None
     train_pixels: np.ndarray | None = None
@@ -65,21 +124,43 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Values:
+    """Numbers of each case that results summarise: ranks, hits.
+
+    Attributes:
+        case_ids, patient_ids: (M,); a case is an image or a part of one.
+        names: (K,) of the columns.
+        values: (M, K), NaN where a case has none.
+    """
+
+    case_ids: Sequence[str]
+    patient_ids: Sequence[str]
+    names: Sequence[str]
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Results, and for each variant the scores (N, L) they can be recomputed from."""
+    """Results, and what they can be recomputed from: for each variant the scores (N, L), or values a case."""
 
     results: list[Result]
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    values: Mapping[str, Values] = field(default_factory=dict)
 
 
 class Task(ABC):
     """A downstream task. Keyword arguments of the constructor are `task.<key>` of the configuration.
 
     Attributes:
-        needs: which fields of `Inputs` it reads, of embeddings, prompts, pixels, train_pixels.
+        needs: which fields of `Inputs` it reads, of embeddings, features, train (with validate), texts,
+            regions, prompts, pixels, train_pixels.
+        labelled: whether it scores labels; a data set without any is refused then.
+        headline: metric and label of the row to look at first.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    labelled: ClassVar[bool] = True
+    headline: ClassVar[tuple[str, str]] = ("auc", "macro")
 
     @abstractmethod
     def run(self, inputs: Inputs) -> Evaluation:
@@ -102,6 +183,60 @@ class ClassificationTask(Task):
         scores = self.scores(inputs)
         measured = [measure(inputs, s, task=self.name, variant=variant) for variant, s in scores.items()]
         return Evaluation([row for rows in measured for row in rows], scores)
+
+
+class FewShotTask(ClassificationTask):
+    """A classification task that learns from a share of the training patients.
+
+    Args:
+        fraction: share of the patients, in (0, 1]; subsets of one draw are nested.
+        draw: which subset; it does not matter where all patients are used.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("features", "train")
+    tuning_trials: int | None = None
+
+    def __init__(self, *, fraction: float = 1.0, draw: int = 0) -> None:
+        if not 0 < fraction <= 1:
+            raise ConfigurationError(f"task.fraction is a share above 0 and at most 1: got {fraction}")
+        self.fraction, self.draw = float(fraction), int(draw)
+
+    def run(self, inputs: Inputs) -> Evaluation:
+        """Score and measure; the rows say what was learned from."""
+        found = super().run(inputs)
+        few = self.fraction < 1
+        changes: dict[str, Any] = {"fraction": self.fraction, "draw": self.draw if few else None}
+        if self.tuning_trials is not None:
+            changes["tuning_trials"] = self.tuning_trials
+        rows = [dataclasses.replace(row, **changes) for row in found.results]
+        # The file of predictions is named as the report names such rows.
+        mark = f"fraction={self.fraction:g}, draw={self.draw}" if few else ""
+        named = {", ".join(filter(None, (v, mark))): scores for v, scores in found.scores.items()}
+        return Evaluation(rows, named)
+
+    def learnable(self, inputs: Inputs) -> tuple[Tensor, Labelled]:
+        """The features to score, and the cases to learn from: a few-shot draw of the training split.
+
+        Raises:
+            ConfigurationError: if either is missing.
+        """
+        if inputs.features is None or inputs.train is None:
+            raise ConfigurationError(f"{self.name} needs features of the scored and of the training split")
+        return inputs.features, few_shot(
+            inputs.train, inputs.label_names, self.fraction, inputs.seed, self.draw
+        )
+
+
+def few_shot(
+    cases: Labelled, label_names: Sequence[str], fraction: float, seed: int, draw: int = 0
+) -> Labelled:
+    """A share of the patients, nested and stratified by `data.splits.fraction`; all of them for 1."""
+    if fraction >= 1:
+        return cases
+    labels = {f"label_{i}": cases.labels[:, i] for i in range(len(label_names))}
+    rows = pl.DataFrame({"patient_id": [str(p) for p in cases.patient_ids], **labels}).with_row_index("_row")
+    kept = splits.fraction(rows, 100 * fraction, seed, draw, label_names=list(labels))
+    return cases.take(kept["_row"].to_numpy().astype(np.int64))
 
 
 def measure(inputs: Inputs, scores: np.ndarray, *, task: str, variant: str = "") -> list[Result]:
@@ -147,4 +282,39 @@ def measure(inputs: Inputs, scores: np.ndarray, *, task: str, variant: str = "")
                     num_positive=positives, variant=variant,
                 )  # fmt: skip
                 results.append(dataclasses.replace(row, **inputs.provenance))
+    return results
+
+
+def summarise(
+    inputs: Inputs,
+    values: Values,
+    *,
+    task: str,
+    chances: Mapping[tuple[str, str], float],
+    variant: str = "",
+) -> list[Result]:
+    """One result for each column of per-case values and each of its summaries.
+
+    Args:
+        inputs: the cases' provenance, and the draws.
+        values: the values.
+        task, variant: stand in the results.
+        chances: (metric, label) -> what a random model scores.
+    """
+    results = []
+    for column, label in enumerate(values.names):
+        known = ~np.isnan(values.values[:, column])
+        patients = np.asarray(values.patient_ids)
+        for metric, summary in per_case.summaries_of(label).items():
+            found = per_case.interval(
+                values.values[:, column], patients, summary, draws=inputs.num_bootstrap, seed=inputs.seed
+            )
+            # A column of ranks is named by its direction; any other is itself the metric.
+            of = label if metric != label else "all"
+            row = Result(
+                run="", task=task, data="", data_hash="", split="", metric=metric, label=of,
+                value=found.value, low=found.low, high=found.high, chance=chances[metric, of],
+                num_cases=int(known.sum()), num_patients=len(np.unique(patients[known])), variant=variant,
+            )  # fmt: skip
+            results.append(dataclasses.replace(row, **inputs.provenance))
     return results
