@@ -180,6 +180,7 @@ VERBS: dict[str, dict[str, Key]] = {
     "pretrain": _PRETRAIN,
     "embed": {
         "run": _text(null=True),
+        "checkpoint": _text("auto", "last", "best"),
         "encoder": _MAYBE_SECTION,
         "model": _SECTION,
         "global_size": _whole(8),
@@ -204,6 +205,7 @@ VERBS: dict[str, dict[str, Key]] = {
     },
     "evaluate": {
         "run": _text(null=True),
+        "checkpoint": _text("auto", "last", "best"),
         "task": _SECTION,
         "data": _MAYBE_SECTION,
         "split": _text("train", "validate", "test"),

@@ -55,10 +55,11 @@ def open_run(config: Mapping[str, Any]) -> Subject:
         )
     cache = Path(config["paths"]["cache"]) / "text"
     # The folder itself, so that a run that trains on meanwhile is not seen at two steps.
-    last = folder if (folder / checkpoint.WEIGHTS).exists() else checkpoint.latest(folder) or folder
-    model = models.load(last, device=device(config["device"]), cache=cache, trust=config["trust"])
-    home = last.parent.parent if last.parent.name == "checkpoints" else last
-    return Subject(home.name, home, model, last / checkpoint.WEIGHTS)
+    is_checkpoint = (folder / checkpoint.WEIGHTS).exists()
+    chosen = folder if is_checkpoint else checkpoint.choose(folder, config["checkpoint"]) or folder
+    model = models.load(chosen, device=device(config["device"]), cache=cache, trust=config["trust"])
+    home = chosen.parent.parent if chosen.parent.name == "checkpoints" else chosen
+    return Subject(home.name, home, model, chosen / checkpoint.WEIGHTS)
 
 
 def _there_is(runs: Path) -> str:

@@ -142,6 +142,34 @@ def latest(run: Path) -> Path | None:
     return next(reversed(saved(run)), None)
 
 
+def choose(run: Path, which: str = "auto") -> Path | None:
+    """The checkpoint of a run that is evaluated, or None where there is none yet.
+
+    Args:
+        run: the run's folder.
+        which: `last`; `best`, by what the run's key `best` says; `auto`: the best of a run that selects by
+            its validation loss, as LoVT's do, and else the last.
+
+    Raises:
+        DataError: if the best is asked for and the run has none, or it is gone.
+    """
+    last = latest(run)
+    if last is None or which == "last":
+        return last
+    best = json.loads((last / ABOUT).read_text()).get("best") or {}
+    if which == "auto" and best.get("measure") != "val_loss":
+        return last
+    step = best.get("step")
+    if step is None:
+        if which == "auto":
+            return last
+        raise DataError(f"{run} has no best checkpoint: nothing was validated or scored while it trained")
+    found = folder_of(run, step)
+    if not (found / WEIGHTS).exists():
+        raise DataError(f"{run}: its best checkpoint {found.name} is gone; take checkpoint=last")
+    return found
+
+
 def prune(run: Path, keep_last: int, best: int | None) -> None:
     """Remove all checkpoints but the last `keep_last` and the best, and leftovers of killed processes."""
     for path in saved(run)[:-keep_last] if keep_last else []:

@@ -147,12 +147,18 @@ class Model:
 
 
 def load(
-    path: str | Path, *, device: str = "cpu", cache: Path | None = None, trust: Sequence[str] = ()
+    path: str | Path,
+    *,
+    which: str = "auto",
+    device: str = "cpu",
+    cache: Path | None = None,
+    trust: Sequence[str] = (),
 ) -> Model:
-    """A model from a run folder (its last checkpoint) or a checkpoint folder.
+    """A model from a run folder or a checkpoint folder.
 
     Args:
         path: the folder.
+        which: checkpoint of a run, see `checkpoint.choose`.
         device: where the weights go.
         cache: folder of the text cache; in memory if None.
         trust: modules whose classes the checkpoint's configuration may name by dotted path.
@@ -160,7 +166,10 @@ def load(
         DataError: if there is no checkpoint.
         ConfigurationError: if the weights do not fit, or the configuration names a class that is not trusted.
     """
-    found = checkpoint.load(Path(path))
+    folder = Path(path)
+    if not (folder / checkpoint.WEIGHTS).exists():
+        folder = checkpoint.choose(folder, which) or folder
+    found = checkpoint.load(folder)
     _check_trust(found.config, trust)
     text = found.about.get("text_width")
     if trains_text(found.config):
