@@ -44,6 +44,7 @@ from radlearn.prepare.terminal import Progress, bar
 from radlearn.subject import Subject
 from radlearn.training import checkpoint
 from radlearn.training.inference import evaluating, features_and_embeddings
+from radlearn.training.model import with_statistics
 
 logger = logging.getLogger("radlearn")
 
@@ -108,7 +109,7 @@ def of_encoder(config: Mapping[str, Any], data: Dataset) -> Extractor:
         ConfigurationError: if it encodes no images, or its normalisation is that of a data set that nobody
             has measured.
     """
-    config = {**config, "encoder": _normalised(config["encoder"], data)}
+    config = {**config, "encoder": with_statistics(config["encoder"], data.card)}
     torch.manual_seed(config["seed"])
     encoder: Encoder = registry.find("encoders", config["encoder"]["name"])(**encoder_arguments(config))
     if encoder.kind != "image":
@@ -128,18 +129,6 @@ def of_encoder(config: Mapping[str, Any], data: Dataset) -> Extractor:
         identity={"weights": weights, "encoder": config["encoder"]},
         about={"encoder": config["encoder"]["name"], "weights": weights},
     )
-
-
-def _normalised(settings: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
-    """The settings with `normalise=dataset` as the mean and deviation of the training pixels."""
-    if settings.get("normalise") != "dataset":
-        return dict(settings)
-    if data.card.mean is None or data.card.std is None:
-        raise ConfigurationError(
-            f"encoder.normalise=dataset: {data.card.name} has no pixel statistics. Run `radlearn prepare`, "
-            "or give encoder.normalise=imagenet, or [mean, std]"
-        )
-    return {**settings, "normalise": [data.card.mean, data.card.std]}
 
 
 def _state_hash(module: torch.nn.Module) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from radlearn.encoders.base import Encoder, TextEncoder, TokenEncoder
 from radlearn.errors import ConfigurationError
 from radlearn.metrics.zero_shot import zero_shot_scores
 from radlearn.objectives import base as objectives
+from radlearn.records import Card
 from radlearn.training import checkpoint
 from radlearn.training.inference import evaluating
 
@@ -36,6 +37,22 @@ def build_image_encoder(config: dict[str, Any]) -> Encoder:
         **configuration.encoder_arguments(config)
     )
     return encoder
+
+
+def with_statistics(encoder: Mapping[str, Any], card: Card) -> dict[str, Any]:
+    """Encoder settings, with `normalise=dataset` as the mean and deviation of the training pixels.
+
+    Raises:
+        ConfigurationError: if the data set has not been prepared, so that nobody has measured them.
+    """
+    if encoder.get("normalise") != "dataset":
+        return dict(encoder)
+    if card.mean is None or card.std is None:
+        raise ConfigurationError(
+            f"encoder.normalise=dataset: {card.name} has no pixel statistics. Run `radlearn prepare`, or "
+            "give encoder.normalise=imagenet, or [mean, std]"
+        )
+    return {**encoder, "normalise": [card.mean, card.std]}
 
 
 def trains_text(config: dict[str, Any]) -> bool:

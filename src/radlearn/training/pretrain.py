@@ -29,7 +29,6 @@ from radlearn.data.views import (
 )
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.encoders.base import TokenEncoder
-from radlearn.errors import ConfigurationError
 from radlearn.objectives.base import Objective
 from radlearn.ranks import is_main_process
 from radlearn.terminal import quiet_libraries
@@ -43,7 +42,7 @@ from radlearn.training.gradient_cache import require_parts
 from radlearn.training.initial import initialise
 from radlearn.training.keeper import Best, Keeper
 from radlearn.training.log import MetricsTable, Recorder
-from radlearn.training.model import build_objective, trains_text
+from radlearn.training.model import build_objective, trains_text, with_statistics
 from radlearn.training.module import Optimisation, RunModule
 from radlearn.training.online_evaluators import OnlineEvaluators
 from radlearn.training.probes import Alarms, Probes
@@ -98,7 +97,7 @@ def pretrain(config: dict[str, Any]) -> Run:
     )
     if data.card.split_unit == "patient":
         check_patients(data.rows)
-    config = _with_statistics(config, data)
+    config = {**config, "encoder": with_statistics(config["encoder"], data.card)}
     text: TextSide | TokenSide | None = None
     if trains_text(config):
         texts = report_texts(data.rows[data.split("train").tolist()], config["text"]["column"])
@@ -130,22 +129,6 @@ def pretrain(config: dict[str, Any]) -> Run:
     studies = training, validating
     steps, alarms = _fit(config, run, data, text, objective, studies, optimisation, size, world, found)
     return Run(run, steps, time.monotonic() - started, tuple(alarms.ringing.values()))
-
-
-def _with_statistics(config: dict[str, Any], data: Dataset) -> dict[str, Any]:
-    """`encoder.normalise=dataset` becomes the mean and standard deviation of the training pixels.
-
-    Raises:
-        ConfigurationError: if the data set has not been prepared, so that nobody has measured them.
-    """
-    if config["encoder"].get("normalise") != "dataset":
-        return config
-    if data.card.mean is None or data.card.std is None:
-        raise ConfigurationError(
-            f"encoder.normalise=dataset: {data.card.name} has no pixel statistics. Run `radlearn prepare`, "
-            "or give encoder.normalise=[mean, std]"
-        )
-    return {**config, "encoder": {**config["encoder"], "normalise": [data.card.mean, data.card.std]}}
 
 
 def _text_of(side: TextSide | TokenSide | None) -> int | TokenEncoder | None:
