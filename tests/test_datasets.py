@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from radlearn import registry
+from radlearn import datasets, registry
+from radlearn.data.splits import split_hash
 from radlearn.datasets import open_dataset, release_root
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.manifests._open import open_manifest
@@ -167,3 +170,71 @@ def test_edited_lists_are_read_again(chexpert, tmp_path):
     after = open_dataset(listed, paths)
     assert after.rows.filter(after.rows["split"] == "train")["patient_id"].n_unique() == 10
     assert after.card.fingerprint != before.card.fingerprint
+
+
+def prepared_table(folder, name, grey, *, rows=3):
+    """A table of one image a patient, all of one grey, in a working folder of its own."""
+    place = folder / name
+    (place / "images").mkdir(parents=True)
+    lines = ["image_path,impression,patient,split"]
+    for i in range(rows):
+        Image.fromarray(np.full((32, 32), grey, np.uint8)).save(place / "images" / f"{i}.png")
+        lines.append(f"{i}.png,Text of {name}.,p{i},{'test' if i == 0 else 'train'}")
+    (place / "t.csv").write_text("\n".join(lines) + "\n")
+    return place
+
+
+RELATIVE = {
+    "name": "table", "train_manifest": "t.csv", "image_root": "images", "patient_col": "patient",
+    "split_col": "split", "views": [], "size": 32,
+}  # fmt: skip
+
+
+def test_the_same_words_in_another_working_folder_are_another_data_set(tmp_path, monkeypatch):
+    paths = {"cache": str(tmp_path / "cache")}
+    for name, grey in (("one", 10), ("two", 200)):
+        monkeypatch.chdir(prepared_table(tmp_path, name, grey))
+        if name == "one":
+            prepare(open_manifest(RELATIVE), Path("images"), prepared_folder(RELATIVE, paths), size=32)
+        data = open_dataset(RELATIVE, paths)
+        assert {*data.rows["impression"]} == {f"Text of {name}."}
+        assert data.source.image(int(data.source_rows[0])).mean() == grey
+
+
+def test_an_edited_table_brings_its_own_card_and_no_statistics_of_other_images(tmp_path, monkeypatch):
+    paths = {"cache": str(tmp_path / "cache")}
+    place = prepared_table(tmp_path, "one", 10)
+    monkeypatch.chdir(place)
+    prepared = prepare(open_manifest(RELATIVE), Path("images"), prepared_folder(RELATIVE, paths), size=32)
+    assert open_dataset(RELATIVE, paths).card.mean == prepared.card.mean == pytest.approx(10 / 255)
+    table = place / "t.csv"
+    table.write_text(table.read_text().replace("Text of one.", "Another text."))
+    assert open_dataset(RELATIVE, paths).card.mean == prepared.card.mean
+    table.write_text(table.read_text().replace("p2,train", "p2,test"))
+    moved = open_dataset(RELATIVE, paths)
+    assert moved.card.mean is None
+    assert moved.card.split_hash != prepared.card.split_hash
+    assert moved.card.split_hash == split_hash(moved.rows)
+
+
+def test_a_store_of_another_format_is_refused(tmp_path, monkeypatch):
+    paths = {"cache": str(tmp_path / "cache")}
+    monkeypatch.chdir(prepared_table(tmp_path, "one", 10))
+    prepare(open_manifest(RELATIVE), Path("images"), prepared_folder(RELATIVE, paths), size=32)
+    monkeypatch.setattr(datasets, "FORMAT", datasets.FORMAT + 1)
+    with pytest.raises(DataError, match=r"other settings \(format="):
+        open_dataset(RELATIVE, paths)
+
+
+def test_statistics_of_the_default_window_are_not_those_of_another(tmp_path):
+    settings = {
+        "name": "phantom_ct",
+        "num_train": 2,
+        "num_validate": 1,
+        "num_test": 1,
+        "image_size": 32,
+        "size": 32,
+    }
+    paths = {"cache": str(tmp_path)}
+    assert open_dataset(settings, paths).card.mean is not None
+    assert open_dataset({**settings, "window": "lung"}, paths).card.mean is None

@@ -13,7 +13,7 @@ from radlearn.records import Card
 NIH = Card("chestxray14", "a", "b", "open", "1", patient_namespace="nih", overlaps=("rsna_pneumonia",))
 BOXES = Card("nih_boxes", "a", "b", "open", "1", patient_namespace="nih")
 RSNA = Card("rsna_pneumonia", "a", "b", "open", "1")
-TABLE = Card("table", "a", "b", "open", "1")
+TABLE = Card("table", "a", "b", "open", "")
 
 
 def ids(*names):

@@ -19,7 +19,7 @@ from radlearn.data.store import FolderSource, ImageSource
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.manifests._open import open_manifest
 from radlearn.manifests.base import Manifest
-from radlearn.prepare import load_prepared, prepare, prepared_folder, source_states, table_of
+from radlearn.prepare import FORMAT, load_prepared, prepare, prepared_folder, source_states, table_of
 from radlearn.records import Card, Pixels
 
 logger = logging.getLogger("radlearn")
@@ -101,7 +101,7 @@ def _prepared(manifest: Manifest, root: Path, folder: Path, size: int) -> Datase
     Raises:
         DataError: if the table names images that were never prepared.
     """
-    rows, store, card = load_prepared(folder)
+    rows, store, card = load_prepared(folder, {"format": FORMAT})
     table = table_of(folder)
     pixels = Pixels(**table["pixels"])
     if manifest.generated:
@@ -125,9 +125,10 @@ def _prepared(manifest: Manifest, root: Path, folder: Path, size: int) -> Datase
     sizes = rows.select("image_id", "height", "width")
     sized = wanted.drop("height", "width").join(sizes, on="image_id", how="left", maintain_order="left")
     source_rows = np.array([store.index_of(image_id) for image_id in sized["image_id"]], dtype=np.int64)
-    card = dataclasses.replace(
-        card, fingerprint=release.card.fingerprint, label_names=release.card.label_names
-    )
+    # Pixel statistics are those of the training images, as long as these are the same.
+    train = [set(t.filter(pl.col("split") == "train")["image_id"]) for t in (rows, sized)]
+    same = train[0] == train[1]
+    card = dataclasses.replace(release.card, mean=card.mean if same else None, std=card.std if same else None)
     return Dataset(sized.select(wanted.columns), store, source_rows, card, manifest, size, pixels)
 
 
@@ -172,7 +173,10 @@ def _windowed(dataset: Dataset, data: Mapping[str, Any]) -> Dataset:
     low, high = np.full((2, len(dataset.source)), np.nan)
     low[dataset.source_rows], high[dataset.source_rows] = lows, highs
     source = windows.WindowedSource(dataset.source, low, high)
-    return dataclasses.replace(dataset, source=source)
+    card = dataset.card
+    if wanted is not None and (lows != default[0]).any() | (highs != default[1]).any():
+        card = dataclasses.replace(card, mean=None, std=None)  # they were measured in the default window
+    return dataclasses.replace(dataset, source=source, card=card)
 
 
 def _with_statistics(dataset: Dataset, data: Mapping[str, Any], root: Path) -> Dataset:

@@ -67,4 +67,5 @@ def _compares(own: Card, other: Card) -> bool:
     """Whether equal ids mean the same patient."""
     if own.patient_namespace and own.patient_namespace == other.patient_namespace:
         return True
-    return own.name == other.name and own.release == other.release and own.name != "table"
+    # Tables and folders of one's own have no release: their ids may repeat by chance.
+    return own.name == other.name and own.release == other.release != ""

@@ -248,3 +248,8 @@ def test_swapped_boxes_have_width_and_height_exchanged():
     assert swapped.to_list()[0][0] == box(264, 152, 379, 213)
     assert swapped.to_list()[1:3] == [[], None]
     assert np.isclose(swapped.to_list()[3][0]["h"], 1023.999)
+
+
+def test_names_that_differ_in_their_suffix_alone_are_two_images():
+    ids = pl.Series(["000004.jpg", "000004.png", "b.png"])
+    assert split_files.match(["000004.png", " 000004.jpg"], ids).to_list() == [1, 0]

@@ -46,15 +46,14 @@ def check_patients(rows: pl.DataFrame) -> None:
     """Check that no patient lies in two splits.
 
     Raises:
-        DataError: says how many do, with one example.
+        DataError: says how many do and where; who stays unsaid, as ids may be names.
     """
     crossing = crossing_patients(rows)
     if len(crossing):
-        patient, where = crossing.row(0)
+        where = sorted({split for splits in crossing["split"] for split in splits})
         raise DataError(
-            f"{len(crossing)} of {rows['patient_id'].n_unique()} patients lie in several splits, for "
-            f"example '{patient}' in {' and '.join(where)}: split by patient, for example with "
-            "radlearn.data.splits.assign"
+            f"{len(crossing)} of {rows['patient_id'].n_unique()} patients lie in several of the splits "
+            f"{', '.join(where)}: split by patient, for example with radlearn.data.splits.assign"
         )
 
 

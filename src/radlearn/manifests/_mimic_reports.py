@@ -102,10 +102,17 @@ class Archive:
 
 @dataclass(frozen=True)
 class Tree:
-    """A folder that holds p10 to p19; its files are too many to be looked at for changes."""
+    """A folder that holds p10 to p19; its files are too many to be looked at for changes.
+
+    A patient's folder that comes or goes is noticed, an edited report is not.
+    """
 
     path: Path
-    sources: tuple[Path, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The ten folders of patients."""
+        return tuple(self.path / f"p{number}" for number in range(10, 20))
 
     def contents(self, studies: Sequence[Study]) -> Iterator[list[Content]]:
         """The files of the studies, chunk by chunk; b"" for an unreadable or empty one."""

@@ -115,12 +115,10 @@ class _Resplit(Manifest):
             counts["left_out.in_no_list"] = counts.get("left_out.in_no_list", 0) + unlisted
         crossing = crossing_patients(rows)
         if len(crossing) and self.unit == "patient":
-            patient, where = crossing.row(0)
             raise DataError(
                 f"data.split_files: {len(crossing)} of {rows['patient_id'].n_unique()} patients stand in "
-                f"several lists, for example '{patient}' in {' and '.join(where)}. Scores on patients that "
-                "were trained on are too good; data.split_unit=image takes the lists as they are and counts "
-                "the patients"
+                "several lists. Scores on patients that were trained on are too good; data.split_unit=image "
+                "takes the lists as they are and counts the patients"
             )
         if len(crossing):
             counts["leak.patients_in_several_splits"] = len(crossing)

@@ -173,7 +173,8 @@ class CheXpert(Manifest):
             root,
             left_out={"other_view": len(chosen) - len(kept), **left_out},
             label_values=(*CODES, SOFT) if self.uncertain == "soft" else CODES,
-            sources=list(tables.values()),
+            # Also those that are not there: a table that arrives later changes the rows.
+            sources=[*tables.values(), *(root / name for split in SPLITS for name in _TABLES[split])],
         )
 
     @classmethod

@@ -108,7 +108,8 @@ class DeepLesion(Manifest):
         table = need(root, "DL_info.csv", what="table of lesions")
         lesions = read_columns(table, _COLUMNS)
         _check_codes(lesions, table)
-        lesions, rejected = _usable(_parsed(lesions))
+        parsed = _parsed(lesions)
+        lesions, rejected = _usable(parsed)
         noisy = pl.col("noisy") == "1" if self.noisy == "leave_out" else pl.lit(False)
         marked = lesions.select("image_id").unique()
         rows = _by_image(lesions.filter(~noisy))
@@ -116,8 +117,8 @@ class DeepLesion(Manifest):
         folder, flat = self._folder(root)
         files = _files(root / folder, folder, flat, lesions["series_id"].unique().sort(), progress)
         if self.slices == "all":
-            noisy_alone = marked.join(rows, on="image_id", how="anti")
-            others = files.join(noisy_alone, on="image_id", how="anti").join(rows, on="image_id", how="anti")
+            # A slice with a mark is no negative, whether its mark can be used or not.
+            others = files.join(parsed.select("image_id"), on="image_id", how="anti")
             rows = pl.concat([rows, self._neighbours_of(lesions, others)], how="diagonal")
         rows = rows.join(files.select("image_id", "path"), on="image_id", how="left")
         rows, missing = _existing(rows, folder, flat)

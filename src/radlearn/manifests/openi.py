@@ -138,7 +138,8 @@ class OpenI(Manifest):
             root,
             left_out=left_out,
             check_files=folder is not None,
-            sources=[] if path.is_dir() else [path, *([] if projections is None else [projections])],
+            # The table of views also where it is not there yet.
+            sources=[] if path.is_dir() else [path, projections or root / _PROJECTIONS],
         )
 
     def read_reports(self, root: Path, progress: Any = None) -> pl.DataFrame:

@@ -254,13 +254,13 @@ def _with_normal(rows: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Add the label `normal`: 0 also where there is no opacity but another finding."""
     classes = read_columns(path, {"image_id": "patientId", "_class": "class"}).unique("image_id")
     normal = (pl.col("_class") == "Normal").cast(pl.Float32).alias("normal")
-    return rows.join(classes.select("image_id", normal), on="image_id", how="left")
+    return rows.join(classes.select("image_id", normal), on="image_id", how="left", maintain_order="left")
 
 
 def _with_views(rows: pl.DataFrame, path: Path) -> pl.DataFrame:
     columns = {"image_id": "PatientID", "view": "ViewPosition"}
     views = read_columns(path, columns).filter(pl.col("view").is_in(["PA", "AP"])).unique("image_id")
-    return rows.drop("view").join(views, on="image_id", how="left")
+    return rows.drop("view").join(views, on="image_id", how="left", maintain_order="left")
 
 
 def _with_patients(rows: pl.DataFrame, path: Path) -> pl.DataFrame:

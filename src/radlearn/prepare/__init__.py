@@ -12,9 +12,10 @@ run.py tells the steps in their order.
 from radlearn.prepare.command import main, prepared_folder
 from radlearn.prepare.folder import load_prepared, settings_hash, source_states, table_of
 from radlearn.prepare.outcome import Estimate, Prepared
-from radlearn.prepare.run import prepare
+from radlearn.prepare.run import FORMAT, prepare
 
 __all__ = [
+    "FORMAT",
     "Estimate",
     "Prepared",
     "load_prepared",

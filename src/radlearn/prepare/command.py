@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,22 @@ def prepared_folder(data: Mapping[str, Any], paths: Mapping[str, Any]) -> Path:
     left behind in silence: its folder stays the same, and the difference is an error.
     """
     size = data.get("size") or 512
-    identity = {"root": data.get("root"), "settings": config.manifest_arguments(data)}
+    settings = config.manifest_arguments(data)
+    identity = {"root": data.get("root"), "settings": settings}
     identity |= {key: data[key] for key in SPLIT_KEYS if data.get(key)}
+    # The same words in another working folder are other files.
+    if here := _found_here([data.get("root"), *settings.values(), *(data.get("split_files") or {}).values()]):
+        identity["found"] = here
     if registry.find("manifests", data["name"]).generated:
         identity["format"] = FORMAT
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return Path(str(paths["cache"])).expanduser() / f"{data['name']}-{size}-{key}"
+
+
+def _found_here(values: Iterable[Any]) -> list[str]:
+    """Settings that name files or folders relative to the working folder, as absolute paths."""
+    relative = [Path(v) for v in values if isinstance(v, str) and v and not Path(v).is_absolute()]
+    return [str(path.absolute()) for path in relative if path.exists()]
 
 
 def main(cfg: Mapping[str, Any]) -> Prepared:
