@@ -304,6 +304,14 @@ def test_clear_s_layout(run, folders, tmp_path):
         np.testing.assert_array_equal(file["feats"][:], made.features[rows])
 
 
+def test_clear_s_layout_of_a_split_holds_its_patients_alone(run, folders, tmp_path):
+    made = embed.embed(settings(folders, "run=small"))  # a file of all splits, which is taken below
+    embed.embed(settings(folders, "run=small", "split=test", "layout=per_patient", f"output_dir={tmp_path}"))
+    splits = np.asarray(made.columns["split"][:])
+    wanted = {*np.asarray(made.columns["patient_id"][:])[splits == "test"]}
+    assert {path.stem for path in tmp_path.glob("*.h5")} == wanted < {*made.patients}
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

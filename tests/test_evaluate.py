@@ -124,3 +124,15 @@ def test_another_score_stands_beside_the_headline_and_never_replaces_it(run, fol
     rows = results.read(run.folder / "results.parquet")
     macro = {r.variant: r.value for r in rows if (r.metric, r.label) == ("auc", "macro")}
     assert {"", "score=neg_mse"} <= set(macro)
+
+
+def test_other_settings_of_a_task_and_other_checkpoints_are_rows_of_their_own(run, folders):
+    common = ["run=untrained", "task=knn", "num_bootstrap=20"]
+    plain = evaluate(configuration(folders, *common))
+    near = evaluate(configuration(folders, *common, "task.k=3"))
+    last = evaluate(configuration(folders, *common, "task.k=3", "checkpoint=last"))
+    assert {row.variant for row in plain} == {""}
+    assert {row.variant for row in near} == {"k=3"}
+    assert {row.variant for row in last} == {"k=3 checkpoint=last"}
+    kept = [row for row in results.read(run.folder / "results.parquet") if row.task == "knn"]
+    assert len(kept) == len(plain) + len(near) + len(last)

@@ -207,7 +207,7 @@ def test_the_release_is_followed_where_it_differs(build):
     assert objective.cross_attention.padded_rows
     assert objective.image_pool.padded_length
     assert training.views.specs[0].flip == 0.5
-    assert config["data"]["subset"] == "first_30"
+    assert config["data"]["subset"] == "first_30_studies"
 
 
 def test_published_weights_and_text_model_are_the_defaults():

@@ -91,7 +91,7 @@ def embed(config: dict[str, Any], progress: Progress | None = None) -> FeatureFi
     """
     made = embed_texts(config, _data_of(config, None)) if config["text_model"] else _images(config, progress)
     if config["layout"] == "per_patient":
-        feature_file.write_per_patient(made, Path(config["output_dir"]).expanduser())
+        feature_file.write_per_patient(made, Path(config["output_dir"]).expanduser(), split=config["split"])
     return made
 
 

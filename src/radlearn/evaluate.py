@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +22,9 @@ from radlearn.training.evaluation_sets import evaluation_data
 
 logger = logging.getLogger("radlearn")
 
+# Settings of tasks that have a column of their own in the results.
+_COLUMNS = ("name", "fraction", "draw")
+
 
 def evaluate(config: dict[str, Any]) -> list[Result]:
     """Evaluate a run on a task and append the rows to its `results.parquet`.
@@ -36,12 +41,36 @@ def evaluate(config: dict[str, Any]) -> list[Result]:
             overlap.check_cards(trained, data.card)
         split = entry.get("split", config["split"])
         inputs = gather(task, subject, data, split, config, entry)
-        evaluation = task.run(inputs)
+        evaluation = _marked(task.run(inputs), _deviations(config))
         keep(subject, config["task"]["name"], data, inputs, evaluation, name, split)
         if data.card.access in ("open", "synthetic"):
             cases.write(subject.folder, _stem(name, split), data, data.split(split))
         rows += evaluation.results
     return rows
+
+
+def _deviations(config: Mapping[str, Any]) -> str:
+    """What is set otherwise than by default and changes a number: such rows never replace the headline's."""
+    settings, known = config["task"], registry.signature("tasks", config["task"]["name"]) or {}
+    own = {k: v for k, v in settings.items() if known.get(k, ...) is not ... and k not in _COLUMNS}
+    marks = [f"{k}={v}" for k, v in sorted(own.items()) if json.dumps(v) != json.dumps(known[k])]
+    marks += [] if config["checkpoint"] == "auto" else [f"checkpoint={config['checkpoint']}"]
+    return " ".join(marks)
+
+
+def _marked(evaluation: Evaluation, mark: str) -> Evaluation:
+    """The evaluation with a mark added to every variant."""
+    if not mark:
+        return evaluation
+
+    def named(variant: str) -> str:
+        return f"{variant} {mark}".strip()
+
+    return Evaluation(
+        [dataclasses.replace(row, variant=named(row.variant)) for row in evaluation.results],
+        {named(variant): scores for variant, scores in evaluation.scores.items()},
+        {named(variant): values for variant, values in evaluation.values.items()},
+    )
 
 
 def _sets(config: Mapping[str, Any], subject: Subject) -> list[tuple[str, dict[str, Any], Mapping[str, Any]]]:

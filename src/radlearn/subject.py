@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from radlearn.errors import ConfigurationError
 from radlearn.records import Card, card_from
 from radlearn.training import checkpoint
 from radlearn.training import model as models
+
+logger = logging.getLogger("radlearn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +61,21 @@ def open_run(config: Mapping[str, Any]) -> Subject:
     is_checkpoint = (folder / checkpoint.WEIGHTS).exists()
     chosen = folder if is_checkpoint else checkpoint.choose(folder, config["checkpoint"]) or folder
     model = models.load(chosen, device=device(config["device"]), cache=cache, trust=config["trust"])
+    _warn_of_choice(chosen, model, config)
     home = chosen.parent.parent if chosen.parent.name == "checkpoints" else chosen
     return Subject(home.name, home, model, chosen / checkpoint.WEIGHTS)
+
+
+def _warn_of_choice(chosen: Path, model: models.Model, config: Mapping[str, Any]) -> None:
+    """Say so where the checkpoint was chosen by scores on what may be scored again."""
+    best = model.about.get("best") or {}
+    is_best = config["checkpoint"] == "best" and best.get("measure") == "macro_auc"
+    if is_best and model.config.get("evals"):
+        logger.warning(
+            "%s was chosen by its AUC on the sets of `evals`: scores on the same splits are too good; give "
+            "those entries split=validate, or take checkpoint=last",
+            chosen.name,
+        )
 
 
 def _there_is(runs: Path) -> str:

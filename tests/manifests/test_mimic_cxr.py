@@ -6,6 +6,7 @@ import logging
 import shutil
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -149,7 +150,7 @@ def test_the_order_of_lines_line_ends_and_prefixes_change_nothing(own, release):
 def test_an_image_in_two_splits_is_a_leak(own):
     line = ",".join(table(own, "split")[0][name] for name in ("dicom_id", "study_id", "subject_id"))
     rewrite(own, "split", lambda text: text + f"{line},test\n")
-    with pytest.raises(DataError, match="1 of 15 patients lie in several splits"):
+    with pytest.raises(DataError, match="1 of 15 patients lie in several of the splits"):
         MimicCXR().read(own)
 
 
@@ -211,6 +212,15 @@ def test_the_first_30_percent_are_those_of_lovt(root, unit, kept):
         assert found.card.counts[split] == every.card.counts[split]
     assert found.card.counts["left_out.not_in_subset"] == len(train) - kept
     assert "first 30 %" in found.card.split_rule
+
+
+def test_the_first_30_percent_of_the_studies_are_whole_studies(root):
+    every = MimicCXR().read(root).rows.filter(split="train")
+    found = MimicCXR(subset="first_30_studies").read(root).rows.filter(split="train")
+    kept = MimicCXR(unit="study", subset="first_30").read(root).rows.filter(split="train")
+    # The same studies as with one row a study, each with all its images.
+    assert {*found["study_id"]} == {*kept["study_id"]}
+    assert found.equals(every.filter(pl.col("study_id").is_in(kept["study_id"].implode())))
 
 
 def test_the_seeded_subset_holds_30_percent_of_the_patients(root):
@@ -520,12 +530,14 @@ def test_processes_give_the_same_release_and_progress_is_told(root, monkeypatch)
     assert two.card == one.card
 
 
-def test_sources_are_the_tables_and_the_archive_but_not_a_tree(own):
+def test_sources_are_the_tables_and_the_archive_or_the_folders_of_patients(own):
     names = [f"mimic-cxr-2.0.0-{kind}.csv.gz" for kind in ("split", "metadata", "chexpert")]
     sources = MimicCXR().read(own).sources
     assert [*sources] == [*(str(own / JPG / name) for name in names), str(own / REPORTS / ARCHIVE)]
     tree_of_its_own(own)
-    assert [*MimicCXR().read(own).sources] == [*sources[:3]]
+    of_tree = MimicCXR().read(own).sources
+    assert of_tree[:3] == sources[:3]
+    assert [Path(path).name for path in of_tree[3:]] == [f"p{number}" for number in range(10, 20)]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import pytest
 import tiny
 import torch
 
+from radlearn.encoders.timm_image import TimmImage
 from radlearn.errors import ConfigurationError
+from radlearn.objectives.base import build
 from radlearn.records import Tokens
 
 
@@ -101,3 +103,14 @@ def test_temperatures_learn_only_if_asked():
 def test_settings_that_do_not_go_together_are_refused(settings, words):
     with pytest.raises(ConfigurationError, match=words):
         tiny.objective("lovt", **settings)
+
+
+def test_weights_of_an_encoder_that_only_its_pooled_feature_needs_are_frozen():
+    """LoVT pools the regions itself: such weights would never get a gradient, which DDP waits for."""
+    encoder = TimmImage(arch="convnext_atto", image_size=64)
+    objective = build("lovt", encoder, tiny.text_encoder(), {"embed_dim": 8, "predictor_width": 16}).train()
+    images = torch.randint(0, 256, (1, 8, 1, 64, 64), dtype=torch.uint8)
+    objective(dataclasses.replace(tiny.batch(), views=(images,)), 0).loss.backward()
+    without = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    assert not any(p.requires_grad for p in encoder.trunk.head.parameters())

@@ -93,3 +93,12 @@ def test_plateau_is_torchs():
         settings = {**PLAIN, "final": 0.01, "schedule": "plateau", "scale": ours.scale}
         assert learning_rate(7, **settings) == pytest.approx(rates[-1])
     assert len(set(rates)) > 3
+
+
+def test_a_restart_is_at_the_peak_whatever_fraction_of_a_step_an_epoch_has():
+    # 25 batches, 3 a step: step 125 begins epoch 15, and 125 / (25 / 3) is a rounding error below it.
+    rate = learning_rate(
+        125, schedule="cosine_restarts", peak=1e-4, final=0.0, warmup_steps=0, num_steps=1000,
+        steps_per_epoch=25 / 3,
+    )  # fmt: skip
+    assert rate == pytest.approx(1e-4)

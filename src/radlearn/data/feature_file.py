@@ -230,14 +230,15 @@ def _replacing(path: Path) -> Iterator[Path]:
 # --- other layouts
 
 
-def write_per_patient(source: FeatureFile, folder: Path) -> int:
+def write_per_patient(source: FeatureFile, folder: Path, *, split: str = "all") -> int:
     """Write CLEAR's layout: `<patient>.h5` with `feats` (n, W) float32, a patient's images in their order.
 
     Files that this feature file wrote already are kept; the rest is made, so an interrupted call goes on.
 
     Args:
-        source: the feature file.
+        source: the feature file, which may hold more splits than are wanted.
         folder: where to.
+        split: whose patients are written.
 
     Returns:
         How many files there are.
@@ -251,9 +252,16 @@ def write_per_patient(source: FeatureFile, folder: Path) -> int:
         raise DataError(
             "two patients have the same file name: use the flat layout, which keeps ids as they are"
         )
-    key = str(source.about["key"])
+    key, written = str(source.about["key"]), 0
+    in_split = np.ones(int(source.offset[-1]), bool)
+    if split != "all":
+        in_split = np.asarray(source.columns["split"][:]) == split
     for number, name in enumerate(names):
-        path, rows = folder / f"{name}.h5", slice(*source.offset[number : number + 2])
+        start, stop = (int(bound) for bound in source.offset[number : number + 2])
+        path, rows = folder / f"{name}.h5", start + np.flatnonzero(in_split[start:stop])
+        if len(rows) == 0:
+            continue
+        written += 1
         if path.exists():
             _check_origin(path, key)
             continue
@@ -265,7 +273,7 @@ def write_per_patient(source: FeatureFile, folder: Path) -> int:
             for attribute in ("key", "encoder", "weights", "data", "data_hash", "date"):
                 if attribute in source.about:
                     file.attrs[attribute] = source.about[attribute]
-    return len(names)
+    return written
 
 
 def _file_name(patient: str) -> str:

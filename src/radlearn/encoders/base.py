@@ -99,6 +99,10 @@ class Encoder(nn.Module):
         """
         return self(images).levels  # type: ignore[no-any-return]
 
+    def pooling_modules(self) -> tuple[nn.Module, ...]:
+        """Parts whose weights only `Encoded.pooled` depends on; who reads `local` alone freezes them."""
+        return ()
+
     def num_tokens(self, size: int) -> int:
         """Positions a square image of this side is computed at (the budget column `image_tokens`)."""
         return (size // max(self.size_multiple, 1)) ** 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from radlearn.encoders.base import Encoder, Normalise
@@ -96,6 +96,11 @@ class TimmImage(Encoder):
             last if f == 1 else F.interpolate(last, scale_factor=f, mode="bilinear", antialias=f < 1)
             for f in _PYRAMID
         )
+
+    def pooling_modules(self) -> tuple[nn.Module, ...]:
+        """The trunk's head: its norm, and a pool that attends."""
+        parts = (getattr(self.trunk, name, None) for name in ("head", "fc_norm", "attn_pool"))
+        return tuple(part for part in parts if isinstance(part, nn.Module))
 
     def num_tokens(self, size: int) -> int:
         """Tokens of a square image: patches and prefix tokens of a ViT, else positions of the last map."""

@@ -73,7 +73,8 @@ class MimicCXR(Manifest):
         views: views that are kept: PA, AP, LATERAL, or any word of ViewPosition; empty keeps all.
         unit: `image`, or `study`: one row a study, its image of the first of `views` with the lowest id.
         subset: of the training rows: `all`; `first_30`, the first 30 % in order of subject and study, as
-            published by LoVT; or `seeded_30`, 30 % of the patients.
+            published by LoVT for images; `first_30_studies`, whole studies, as published for methods that
+            read reports; or `seeded_30`, 30 % of the patients.
         subset_seed: which patients `seeded_30` draws.
         labels: the labeller: `chexpert` or `negbio`.
         uncertain: what -1 becomes: zeros, ones, ignore, soft (0.5, training losses only) or keep.
@@ -134,7 +135,7 @@ class MimicCXR(Manifest):
         self.split = check_choice("split", split, tuple(self.splits))
         self.views = tuple(view.strip().upper() for view in views or ())
         self.unit = check_choice("unit", unit, ("image", "study"))
-        self.subset = check_choice("subset", subset, ("all", "first_30", "seeded_30"))
+        self.subset = check_choice("subset", subset, ("all", "first_30", "first_30_studies", "seeded_30"))
         self.subset_seed = subset_seed
         self.labels = check_choice("labels", labels, ("chexpert", "negbio"))
         self.uncertain, self.blank = uncertain, blank
@@ -294,6 +295,7 @@ class MimicCXR(Manifest):
         return {
             "all": "",
             "first_30": f"; train: the first 30 % of its {self.unit} rows by subject and study (LoVT)",
+            "first_30_studies": "; train: the first 30 % of its studies by subject and study (LoVT)",
             "seeded_30": f"; train: 30 % of its patients, drawn with seed {self.subset_seed}",
         }[self.subset]
 
@@ -407,6 +409,10 @@ def _subset(rows: pl.DataFrame, subset: str, seed: int, left_out: dict[str, int]
     train = rows.filter(pl.col("split") == "train")
     if subset == "first_30":
         chosen = train.head(round(_SHARE * len(train)))
+    elif subset == "first_30_studies":
+        studies = train["study_id"].unique(maintain_order=True)
+        first = studies.head(round(_SHARE * len(studies)))
+        chosen = train.filter(pl.col("study_id").is_in(first.implode()))
     else:
         # By patient alone: strata would make the subset depend on the labeller and on its policies.
         chosen = fraction(train, 100 * _SHARE, seed)

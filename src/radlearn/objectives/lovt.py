@@ -109,6 +109,8 @@ class LoVT(Objective):
         _one_of("image_pool", image_pool, _IMAGE_POOLS)
         _one_of("report_pool", report_pool, _REPORT_POOLS)
         _one_of("projection_norm", projection_norm, ("batch", "none"))
+        for part in image_encoder.pooling_modules():
+            part.requires_grad_(False)  # regions are pooled here: DDP waits for every gradient
         self.text_encoder = text_encoder
         self.local_losses = image_loss or report_loss
         if not (global_loss or self.local_losses):

@@ -271,9 +271,10 @@ def measure(inputs: Inputs, scores: np.ndarray, *, task: str, variant: str = "")
                 rows += [(n, found.labels[j], int(num_positive[j])) for j, n in enumerate(names)]
             for label, interval, positives in rows:
                 prevalence = num_positive / np.maximum(num_positive + num_negative, 1)
-                share = (
-                    prevalence[names.index(label)] if label in names else prevalence[np.array(mask)].mean()
-                )
+                # The mean leaves out labels of one class, and so does what chance scores.
+                both = np.array(mask) & (num_positive > 0) & (num_negative > 0)
+                of_mean = prevalence[both].mean() if both.any() else np.nan
+                share = prevalence[names.index(label)] if label in names else of_mean
                 row = Result(
                     run="", task=task, data="", data_hash="", split="", metric=metric, label=label,
                     value=interval.value, low=interval.low, high=interval.high,

@@ -36,11 +36,11 @@ class BadImages:
             DataError: past the limit; names the first paths.
         """
         self.rows |= set(rows)
-        if len(self.rows) > self.limit * len(self.training):
+        if len(self.rows) > self.limit * len(self.training.rows):
             self.report()
             paths = self._paths()[:3]
             raise DataError(
-                f"{len(self.rows)} of {len(self.training)} training images cannot be read, more than "
+                f"{len(self.rows)} of {len(self.training.rows)} training images cannot be read, more than "
                 f"data.max_bad_fraction={self.limit:g}: {', '.join(paths)} ... See "
                 f"{self.run / 'rejected.parquet'}"
             )

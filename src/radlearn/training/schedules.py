@@ -47,8 +47,10 @@ def learning_rate(
         progress = (step - warmup_steps) / max(num_steps - 1 - warmup_steps, 1)
         return _wave(min(progress, 1.0), peak, final)
     epochs = step / max(steps_per_epoch, 1.0)
+    # With a fraction of a step an epoch, whole epochs may come out a rounding error short.
+    since_restart = max(epochs - math.floor(epochs + 1e-9), 0.0)
     rates = {
-        "cosine_restarts": _wave(epochs % 1, peak, final),
+        "cosine_restarts": _wave(since_restart, peak, final),
         "cosine_epoch": _wave(epochs, peak, final),
         "plateau": max(peak * scale, final),
         "constant": peak,

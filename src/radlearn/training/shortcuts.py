@@ -29,7 +29,7 @@ def _as_released(config: dict[str, Any]) -> dict[str, Any]:
         if config["schedule"] == "cosine_restarts":
             config["schedule"] = "cosine_epoch"
         if config["data"].get("subset") == "seeded_30":
-            config["data"] = {**config["data"], "subset": "first_30"}
+            config["data"] = {**config["data"], "subset": "first_30_studies"}
     return config
 
 

@@ -140,9 +140,10 @@ def report_sentences(rows: pl.DataFrame, column: str) -> list[list[str]]:
 
 
 def report_texts(rows: pl.DataFrame, column: str) -> list[str]:
-    """The text of each row on one line; empty where it has none."""
+    """The text of each row; empty where it has none. Told sentences are paragraphs."""
     if column == "sentences":
-        return [" ".join(sentences) for sentences in report_sentences(rows, column)]
+        # A blank line keeps sentences apart that end without a stop, wherever the text is split again.
+        return ["\n\n".join(sentences) for sentences in report_sentences(rows, column)]
     _require_text(rows, column)
     return [text.strip() if text is not None else "" for text in rows[column].to_list()]
 
