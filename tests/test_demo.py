@@ -9,6 +9,14 @@ import sys
 import polars as pl
 import pytest
 
+from radlearn import composition, schema
+from radlearn.demo import evaluation_settings
+
+
+def test_its_evaluation_has_every_key_of_the_verb(tmp_path):
+    settings = evaluation_settings(composition.compose("demo", []), tmp_path, "zero_shot")
+    assert settings.keys() == schema.VERBS["evaluate"].keys()
+
 
 @pytest.mark.slow
 def test_the_fast_demo_learns_what_is_easy_and_writes_its_page(tmp_path):

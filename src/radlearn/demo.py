@@ -57,6 +57,7 @@ def evaluation_settings(config: dict[str, Any], run: Path, task: str) -> dict[st
     """Settings of the verb `evaluate` for a run that was just trained."""
     return {
         "run": str(run),
+        "checkpoint": "auto",
         "task": {"name": task},
         "data": None,
         "split": "test",
