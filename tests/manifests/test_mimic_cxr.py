@@ -150,7 +150,7 @@ def test_the_order_of_lines_line_ends_and_prefixes_change_nothing(own, release):
 def test_an_image_in_two_splits_is_a_leak(own):
     line = ",".join(table(own, "split")[0][name] for name in ("dicom_id", "study_id", "subject_id"))
     rewrite(own, "split", lambda text: text + f"{line},test\n")
-    with pytest.raises(DataError, match="1 of 15 patients lie in several of the splits"):
+    with pytest.raises(DataError, match="1 of 15 patients lie in several splits"):
         MimicCXR().read(own)
 
 

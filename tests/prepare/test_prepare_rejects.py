@@ -73,7 +73,7 @@ def test_a_repaired_file_is_taken_in_by_the_next_run(root, tmp_path):
 
 def test_patients_in_two_splits_are_refused(root, tmp_path):
     replace_row(root, 1, "i001,files/001.jpg,p0,test")
-    with pytest.raises(DataError, match=r"1 of 20 patients .* splits test, train"):
+    with pytest.raises(DataError, match=r"1 of 20 patients .* splits \(test, train\)"):
         prepare(Folder(), root, tmp_path / "out", size=32)
 
 

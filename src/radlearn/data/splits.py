@@ -52,8 +52,8 @@ def check_patients(rows: pl.DataFrame) -> None:
     if len(crossing):
         where = sorted({split for splits in crossing["split"] for split in splits})
         raise DataError(
-            f"{len(crossing)} of {rows['patient_id'].n_unique()} patients lie in several of the splits "
-            f"{', '.join(where)}: split by patient, for example with radlearn.data.splits.assign"
+            f"{len(crossing)} of {rows['patient_id'].n_unique()} patients lie in several splits "
+            f"({', '.join(where)}): split by patient, for example with radlearn.data.splits.assign"
         )
 
 
