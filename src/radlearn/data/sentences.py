@@ -3,7 +3,7 @@
 A sentence ends at `.`, `!` or `?` before a space, unless the word there is an abbreviation, an initial or a
 list number; at a blank line; and before a line that opens with a list number or a bullet. Neither semicolons
 nor single line breaks end one. Joined with spaces, the sentences are the cleaned text, but for a space that
-was missing after a stop ("normal.No").
+was missing after a stop ("normal.No") and for paragraphs without a word.
 
 Source of the clean-up: LoVT (Müller et al. 2022): line breaks become one space, as do runs of blanks.
 """
