@@ -2,13 +2,13 @@
 
 import hashlib
 import importlib.util
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from work import assert_linear
 
 from radlearn.data.finding_labels import (
     LABELS,
@@ -245,31 +245,9 @@ HOSTILE = {
 }  # fmt: skip
 
 
-def _work(text: str) -> int:
-    """Python function calls and lines that a reading executes in its own modules: a count, not a time."""
-    count = 0
-
-    def trace(frame, event, argument):
-        nonlocal count
-        if "_finding" not in frame.f_code.co_filename and "finding_labels.py" not in frame.f_code.co_filename:
-            return None
-        count += event in ("call", "line")
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        label_sentence(text)
-    finally:
-        sys.settrace(before)
-    return count
-
-
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_work_grows_linearly_with_the_sentence(kind):
-    unit = HOSTILE[kind]
-    short, long = (_work(unit * (size // len(unit))) for size in (500, 4_000))
-    assert long < 12 * short + 500  # 8 times the text; 64 times the work were it quadratic
+    assert_linear(label_sentence, HOSTILE[kind], 500, "_finding", "finding_labels.py")
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -1,7 +1,6 @@
 """Sections and impressions: an own corpus of odd reports, properties, and the real OpenI reports in place."""
 
 import importlib.util
-import sys
 import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from work import assert_linear
 
 from radlearn.data._section_names import ALIASES, PUBLIC_NAMES, VIEW_TITLES
 from radlearn.data.reports import Section, clean, findings, impression, last_paragraph, sections
@@ -242,33 +242,15 @@ HOSTILE = {
 }  # fmt: skip
 
 
-def _work(report: str) -> int:
-    """Python function calls and lines that an extraction executes, in our own module: a count, not a time."""
-    count = 0
-
-    def trace(frame, event, argument):
-        nonlocal count
-        if not frame.f_code.co_filename.endswith("reports.py"):
-            return None
-        count += event in ("call", "line")
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        impression(
-            report, fallback="last_paragraph", strip_enumeration=True, deid="remove", drop_comparison=True
-        )
-    finally:
-        sys.settrace(before)
-    return count
+def _every_rule(report: str) -> str | None:
+    return impression(
+        report, fallback="last_paragraph", strip_enumeration=True, deid="remove", drop_comparison=True
+    )
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_work_grows_linearly_with_the_report(kind):
-    unit = HOSTILE[kind]
-    short, long = (_work(unit * (size // len(unit))) for size in (2_000, 16_000))
-    assert long < 12 * short + 500  # 8 times the text; 64 times the work were it quadratic
+    assert_linear(_every_rule, HOSTILE[kind], 2_000, "/reports.py")
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -277,7 +259,7 @@ def test_a_hundred_kilobytes_come_back(kind):
     # A quadratic expression over 1e5 characters runs for minutes: the mark is the assertion.
     unit = HOSTILE[kind]
     report = "IMPRESSION: " + unit * (100_000 // len(unit)) + "\nFINDINGS: end."
-    impression(report, fallback="last_paragraph", strip_enumeration=True, deid="remove", drop_comparison=True)
+    _every_rule(report)
 
 
 def _open_i() -> Path:

@@ -1,12 +1,12 @@
 """Sentences: odd texts checked by hand, properties, and the real OpenI reports, read in place."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from work import assert_linear
 
 from radlearn.data.sentences import num_tokens, split
 from radlearn.manifests.openi import OpenI
@@ -153,31 +153,9 @@ HOSTILE = {
 }  # fmt: skip
 
 
-def _work(text: str) -> int:
-    """Python function calls and lines that a split executes in its own module: a count, not a time."""
-    count = 0
-
-    def trace(frame, event, argument):
-        nonlocal count
-        if not frame.f_code.co_filename.endswith("sentences.py"):
-            return None
-        count += event in ("call", "line")
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        split(text)
-    finally:
-        sys.settrace(before)
-    return count
-
-
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_work_grows_linearly_with_the_text(kind):
-    unit = HOSTILE[kind]
-    short, long = (_work(unit * (size // len(unit))) for size in (1_000, 8_000))
-    assert long < 12 * short + 500  # 8 times the text; 64 times the work were it quadratic
+    assert_linear(split, HOSTILE[kind], 1_000, "/sentences.py")
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

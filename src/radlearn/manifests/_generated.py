@@ -21,10 +21,25 @@ import cv2
 import numpy as np
 import polars as pl
 
-from radlearn.errors import DataError
+from radlearn.errors import ConfigurationError, DataError
+from radlearn.manifests.base import SPLITS
 
 Render = Callable[[Any], tuple[dict[str, Any], np.ndarray]]
 """From what describes an image to its row and its pixels (H, W); `path` of the row is the file's name."""
+
+
+def split_sizes(*, num_train: int, num_validate: int, num_test: int) -> dict[str, int]:
+    """Images or patients to generate by split.
+
+    Raises:
+        ConfigurationError: if one is negative or all are 0.
+    """
+    sizes = dict(zip(SPLITS, (num_train, num_validate, num_test), strict=True))
+    if min(sizes.values()) < 0 or not any(sizes.values()):
+        raise ConfigurationError(
+            f"num_train, num_validate and num_test are not negative, and not all 0: got {sizes}"
+        )
+    return sizes
 
 
 def rows_of(

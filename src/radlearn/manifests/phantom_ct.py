@@ -24,7 +24,7 @@ from radlearn import run_lengths
 from radlearn.data.windows import DEFAULT
 from radlearn.errors import ConfigurationError
 from radlearn.manifests._ct_series import SPACING
-from radlearn.manifests._generated import rows_of
+from radlearn.manifests._generated import rows_of, split_sizes
 from radlearn.manifests.base import SPLITS, Manifest
 from radlearn.manifests.checks import OPTIONAL_TYPES, REQUIRED_TYPES, finish
 from radlearn.phantom.ct import (
@@ -88,11 +88,7 @@ class PhantomCT(Manifest):
         seed: int = 0,
         num_workers: int | None = None,
     ) -> None:
-        self.sizes = dict(zip(SPLITS, (num_train, num_validate, num_test), strict=True))
-        if min(self.sizes.values()) < 0 or not any(self.sizes.values()):
-            raise ConfigurationError(
-                f"num_train, num_validate and num_test are not negative, and not all 0: got {self.sizes}"
-            )
+        self.sizes = split_sizes(num_train=num_train, num_validate=num_validate, num_test=num_test)
         if num_slices < 1:
             raise ConfigurationError(f"num_slices is at least 1: got {num_slices}")
         if not SMALLEST <= image_size <= LARGEST:

@@ -17,8 +17,7 @@ import numpy as np
 import polars as pl
 
 from radlearn import run_lengths
-from radlearn.errors import ConfigurationError
-from radlearn.manifests._generated import rows_of
+from radlearn.manifests._generated import rows_of, split_sizes
 from radlearn.manifests.base import SPLITS, Manifest
 from radlearn.manifests.checks import OPTIONAL_TYPES, REQUIRED_TYPES, finish
 from radlearn.phantom import FINDINGS, VERSION, Case, num_studies, render_case
@@ -81,11 +80,7 @@ class PhantomCXR(Manifest):
         seed: int = 0,
         num_workers: int | None = None,
     ) -> None:
-        self.sizes = dict(zip(SPLITS, (num_train, num_validate, num_test), strict=True))
-        if min(self.sizes.values()) < 0 or not any(self.sizes.values()):
-            raise ConfigurationError(
-                f"num_train, num_validate and num_test are not negative: got {self.sizes}"
-            )
+        self.sizes = split_sizes(num_train=num_train, num_validate=num_validate, num_test=num_test)
         self.image_size, self.seed, self.num_workers = image_size, seed, num_workers
 
     def prompts(self) -> Mapping[str, tuple[Sequence[str], Sequence[str]]]:
