@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
 from radlearn.encoders.timm_image import TimmImage
 from radlearn.errors import ConfigurationError
+from radlearn.metrics.embedding_spaces import of_batch, summarise
 from radlearn.objectives.base import build
 from radlearn.records import Tokens
 
@@ -47,7 +49,53 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
 )
 def test_losses_can_be_dropped(settings, kept):
     metrics = tiny.objective("lovt", **settings).train()(tiny.batch(), 0).metrics
-    assert {key.rsplit("_", 1)[0] for key in metrics} == kept
+    assert {key.rsplit("_", 1)[0] for key in metrics} - {"global_a2b", "global_b2a"} == kept
+
+
+def test_accuracy_is_the_share_of_partners_found_in_the_batch():
+    """Both views of twelve studies; bf16 around it ties nothing."""
+    objective, batch = tiny.objective("lovt").eval(), tiny.batch(12)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = objective(batch, 0)
+    z_b = output.tensors["text"].float().numpy()
+    for way in ("a2b", "b2a"):
+        for k in (1, 5):
+            shares = []
+            for z_a in output.tensors["image"].float().numpy():
+                cosines = unit(z_a) @ unit(z_b).T
+                cosines = cosines if way == "a2b" else cosines.T
+                # Equal reports share a place.
+                better = (cosines > np.diag(cosines)[:, None] + 1e-6).sum(1)
+                tied = (np.abs(cosines - np.diag(cosines)[:, None]) <= 1e-6).sum(1)
+                shares.append(np.clip((k - better) / tied, 0, 1).mean())
+            assert float(output.metrics[f"global_{way}_top{k}"]) == pytest.approx(np.mean(shares), abs=1e-6)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_spaces_for_the_embedding_statistics():
+    """Every variant offers what it has, and all of it is finite; a report's padding is not an item."""
+    batch = tiny.batch()
+    for settings, local, pooled in (
+        ({}, {"yl_a", "yl_b", "zl_a", "zl_b", "zl_ab"}, {"zg_a", "zg_b", "zl_a_avg", "zl_b_avg"}),
+        ({"image_loss": False, "report_loss": False}, {"yl_a", "yl_b"}, {"zg_a", "zg_b"}),
+        (
+            {"global_loss": False, "local_attention": False},
+            {"yl_a", "yl_b", "zl_a", "zl_b", "zl_ab"},
+            {"zl_a_avg", "zl_b_avg"},
+        ),
+    ):
+        objective = tiny.objective("lovt", **settings).eval()
+        spaces = objective.embedding_spaces(objective.encode(batch), batch)
+        assert set(spaces.local) == local
+        assert set(spaces.pooled) == pooled | {"yg_a", "yg_b"}
+        values = summarise([of_batch(spaces)])
+        assert np.isfinite(list(values.values())).all()
+        longer = dataclasses.replace(batch, tokens=padded(batch.tokens, 4))
+        again = summarise([of_batch(objective.embedding_spaces(objective.encode(longer), longer))])
+        assert again == pytest.approx(values, rel=1e-3, abs=1e-6)
 
 
 def test_padding_changes_no_loss_and_no_embedding():

@@ -15,6 +15,7 @@ from radlearn.data.dataset import FixedBatches
 from radlearn.data.views import EvaluationView
 from radlearn.datasets import open_dataset
 from radlearn.errors import ConfigurationError, DataError
+from radlearn.metrics.embedding_spaces import of_batch, summarise
 from radlearn.training import checkpoint
 from radlearn.training.inference import evaluating
 from radlearn.training.model import load
@@ -56,6 +57,11 @@ def test_the_loss_is_that_of_the_saved_weights_on_fixed_batches(configure):
         (logged["val/local_a_l2att_top5"][-1], [m["local_a_l2att_top5"] for m in more]),
     ):
         assert found == pytest.approx(np.average([float(v) for v in wanted], weights=[8, 4]), rel=1e-5)
+    with evaluating(objective):
+        spaces = [of_batch(objective.embedding_spaces(objective.encode(b), b)) for b in parts]
+    wanted = {f"val/emb/{key}": value for key, value in summarise(spaces).items()}
+    assert {"val/emb/zl_a-zl_b2a/sample_rmse", "val/emb/yg_b/uniformity"} <= set(wanted)
+    assert {k: v for k, v in logged.to_dicts()[-1].items() if "/emb/" in k} == pytest.approx(wanted, rel=1e-3)
 
 
 def test_nothing_is_drawn_and_a_study_shows_its_first_image(configure):
@@ -94,6 +100,21 @@ def test_a_validation_is_due_when_an_epoch_ends(settings, steps):
     common = {"patience": None, "waiting": Waiting(), "online": None, "num_workers": 0}
     validation = Validation(None, None, **settings, **common)
     assert [step for step in range(1, 14) if validation.due(step, optimisation)] == steps
+
+
+def test_statistics_of_embeddings_look_at_evenly_spaced_batches(configure, monkeypatch):
+    """Of twelve studies in batches of four at most eight: the first batch and the third."""
+    monkeypatch.setattr("radlearn.training.validation._MAX_SPACE_STUDIES", 8)
+    config = configure(*LOVT, "batch_size=4", "max_steps=1", "validate_every_n_steps=1")
+    run = pretrain(config)
+    objective = load(run.folder).objective
+    batches = validation_batches(config, objective, 4, EvaluationView(32, fit="pad_square"))
+    with evaluating(objective):
+        spaces = [
+            of_batch(objective.embedding_spaces(objective.encode(b), b)) for b in (batches[0], batches[2])
+        ]
+    found = pl.read_parquet(run.folder / "metrics.parquet")["val/emb/yl_b/dist_emb2emb"][-1]
+    assert found == pytest.approx(summarise(spaces)["yl_b/dist_emb2emb"], rel=1e-4)
 
 
 def test_waiting_counts_validations_without_an_improvement():

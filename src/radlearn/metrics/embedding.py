@@ -19,6 +19,8 @@ from torch.nn.functional import normalize
 COLLAPSED_STD = 0.1
 # Logit temperature of the contrastive gap, that of LeVLJEPA's log and of CLIP at initialisation.
 GAP_TEMPERATURE = 0.07
+# In-batch retrieval is told for these, as LoVT logs it.
+RECALL_KS = (1, 5)
 # Singular values cost N * D^2: beyond a few thousand rows they no longer change.
 MAX_SPECTRUM_ROWS = 4096
 
@@ -166,8 +168,8 @@ def uniformity(embedding: Float[Tensor, "n d"], scale: float = 2.0) -> Float[Ten
     return torch.logsumexp(exponents.flatten(), dim=0) - pairs.log()
 
 
-def recall_at(queries: Float[Tensor, "n d"], targets: Float[Tensor, "n d"], k: int) -> Float[Tensor, ""]:
-    """Share of rows whose own target is among the k most similar ones by cosine; chance is k / N.
+def recall_at(queries: Float[Tensor, "n d"], targets: Float[Tensor, "n d"], *ks: int) -> Float[Tensor, " k"]:
+    """Share of rows whose own target is among the k most similar ones by cosine, for each k; chance is k / N.
 
     Ties count by their expected share under random order, so a collapsed embedding scores chance, not 1, and
     m identical reports share one hit.
@@ -178,7 +180,7 @@ def recall_at(queries: Float[Tensor, "n d"], targets: Float[Tensor, "n d"], k: i
     tolerance = 8 * torch.finfo(similarity.dtype).eps
     better = (similarity > own + tolerance).sum(dim=1)
     tied = ((similarity - own).abs() <= tolerance).sum(dim=1)
-    return ((k - better) / tied).clamp(0, 1).to(similarity.dtype).mean()
+    return torch.stack([((k - better) / tied).clamp(0, 1).to(similarity.dtype).mean() for k in ks])
 
 
 @torch.no_grad()
@@ -267,9 +269,13 @@ def _pair_metrics(image: Tensor, text: Tensor) -> dict[str, Tensor]:
         "geometry/modality_gap": modality_gap(image, text),
         "geometry/modality_gap_sphere": modality_gap(_unit(image), _unit(text)),
         "geometry/image_uniformity": uniformity(image),
-        **{f"geometry/image_to_text_recall_at_{k}": recall_at(image, text, k) for k in (1, 5)},
-        **{f"geometry/text_to_image_recall_at_{k}": recall_at(text, image, k) for k in (1, 5)},
+        **_recalls("geometry/image_to_text_recall_at", image, text),
+        **_recalls("geometry/text_to_image_recall_at", text, image),
     }
+
+
+def _recalls(name: str, queries: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    return dict(zip((f"{name}_{k}" for k in RECALL_KS), recall_at(queries, targets, *RECALL_KS), strict=True))
 
 
 def _check_report_inputs(image_views: Tensor, text: Tensor, local_views: Tensor | None) -> None:

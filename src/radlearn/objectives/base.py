@@ -28,7 +28,8 @@ class Objective(nn.Module):
     An objective whose encoders see each study alone can offer two methods more, of which `forward` is then
     made: `encode(batch)`, what the encoders give, each tensor (B, ...), and `compare(encoded, batch, step)`,
     the `Output`. It can then be given a batch in parts (gradient caching). `validation_metrics(encoded,
-    batch)` may add means over the studies to what is logged on validation.
+    batch)` may add means over the studies to what is logged on validation, `embedding_spaces(encoded, batch)`
+    what `metrics.embedding_spaces` measures there.
 
     Attributes:
         needs: what a batch must hold: of `views`, `text`, `tokens`, `labels`. A data set without them is

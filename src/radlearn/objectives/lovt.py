@@ -13,6 +13,7 @@ arXiv:2010.00747. Shapes: B studies, V views, N_a regions, N_b sentences, L toke
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,6 +33,8 @@ from radlearn.errors import ConfigurationError, nearest
 from radlearn.heads import normalise
 from radlearn.losses.contrastive import directed_info_nce
 from radlearn.losses.local_alignment import grid_distances, local_contrastive, near, sequence_distances
+from radlearn.metrics.embedding import RECALL_KS, recall_at
+from radlearn.metrics.embedding_spaces import LocalSpace, Spaces, mean_item, together
 from radlearn.metrics.local_alignment import attention_statistics, retrieval_in_sample
 from radlearn.objectives.base import Objective
 from radlearn.records import Batch, Output, Tokens
@@ -199,11 +202,15 @@ class LoVT(Objective):
         )
         tensors = {"features_image": images[0].pooled, "features_text": report.pooled}
         terms: list[dict[str, Tensor]] = [{} for _ in images]
+        accuracies: dict[str, Tensor] = {}
         if self.global_loss:
             z_b = normalise(self.report_head(report.pooled))
             z_a = [normalise(self.image_head(image.pooled)) for image in images]
-            for term, z in zip(terms, z_a, strict=True):
-                term |= self._global(z, z_b)
+            w = self.gather(z_b)
+            gathered = [self.gather(z) for z in z_a]
+            for term, u in zip(terms, gathered, strict=True):
+                term |= self._global(u, w)
+            accuracies = _accuracies(gathered, w)
             # Diagnostics see the compared directions, scaled so that an isotropic space has unit spread.
             scale = math.sqrt(z_b.shape[-1])
             tensors |= {"image": torch.stack(z_a) * scale, "text": z_b * scale}
@@ -217,17 +224,14 @@ class LoVT(Objective):
         parts = [weights.get(key, self.local_weight / 2) * value for key, value in losses.items()]
         return Output(
             torch.stack(parts).sum(),
-            {key: value.detach() for key, value in losses.items()},
+            {key: value.detach() for key, value in losses.items()} | accuracies,
             {key: value.detach() for key, value in tensors.items()},
         )
 
-    def _global(self, z_a: Tensor, z_b: Tensor) -> dict[str, Tensor]:
-        """Both directions of the global loss of one view (B, D), over all ranks."""
+    def _global(self, u: Tensor, w: Tensor) -> dict[str, Tensor]:
+        """Both directions of the global loss of one view, images u and reports w (B, D) of all ranks."""
         found = directed_info_nce(
-            self.gather(z_a),
-            self.gather(z_b),
-            temperature=self.log_temperature[0].exp(),
-            same_modality=self.same_modality,
+            u, w, temperature=self.log_temperature[0].exp(), same_modality=self.same_modality
         )
         return dict(zip(("global_a2b", "global_b2a"), found, strict=True))
 
@@ -272,11 +276,8 @@ class LoVT(Objective):
         """
         if not self.local_losses:
             return {}
-        assert batch.tokens is not None
-        image, report = self.image_side(encoded[0]), self.report_side(encoded[-1], batch.tokens)
-        regions, sentences = self.region_head(image.local), self.sentence_head(report.local, report.mask)
-        assert report.mask is not None
-        b2a, a2b, over_b = self.cross_attention(regions, sentences, report.mask)
+        image, report = self._sides(encoded, batch)
+        regions, sentences, b2a, a2b, over_b = self._aligned(image, report)
         keys = self.cross_attention.key(regions), self.cross_attention.key(sentences)
         over_a = (keys[1] @ keys[0].mT / math.sqrt(regions.shape[-1])).softmax(-1)
         found = {
@@ -287,6 +288,44 @@ class LoVT(Objective):
             for way, pair in (("l2att", (z, attended)), ("att2l", (attended, z))):
                 found[f"local_{key}_{way}"] = retrieval_in_sample(*pair, side.mask, self._weights(side))
         return {f"{of}_{name}": value.mean() for of, each in found.items() for name, value in each.items()}
+
+    def embedding_spaces(self, encoded: tuple[Tensor, ...], batch: Batch) -> Spaces:
+        """What is compared, for the statistics of `metrics.embedding_spaces`: y leaves the encoders, z the
+        projectors; l is local, g pooled; a is the image, b the report.
+        """
+        image, report = self._sides(encoded, batch)
+        local = {
+            "yl_a": LocalSpace(image.local, image.mask, self._weights(image)),
+            "yl_b": LocalSpace(report.local, report.mask, self._weights(report)),
+        }
+        pooled = {"yg_a": image.pooled, "yg_b": report.pooled}
+        paired: dict[str, tuple[str, str]] = {}
+        attended: dict[str, tuple[str, Tensor]] = {}
+        modalities: dict[str, tuple[str, str]] = {}
+        if self.global_loss:
+            pooled |= {"zg_a": self.image_head(image.pooled), "zg_b": self.report_head(report.pooled)}
+            paired["zg_a-zg_b"] = ("zg_a", "zg_b")
+        if self.local_losses:
+            regions, sentences, b2a, a2b, _ = self._aligned(image, report)
+            z_a = LocalSpace(regions, image.mask, self._weights(image))
+            z_b = LocalSpace(sentences, report.mask, self._weights(report))
+            local |= {"zl_a": z_a, "zl_b": z_b, "zl_ab": together(z_a, z_b)}
+            pooled |= {"zl_a_avg": mean_item(z_a), "zl_b_avg": mean_item(z_b)}
+            paired["zl_a_avg-zl_b_avg"] = ("zl_a_avg", "zl_b_avg")
+            attended |= {"zl_a-zl_b2a": ("zl_a", b2a), "zl_b-zl_a2b": ("zl_b", a2b)}
+            modalities["zl_a-zl_b"] = ("zl_a", "zl_b")
+        return Spaces(local, pooled, paired, attended, modalities)
+
+    def _sides(self, encoded: tuple[Tensor, ...], batch: Batch) -> tuple[Side, Side]:
+        """The image side of the first view, and the report side."""
+        assert batch.tokens is not None
+        return self.image_side(encoded[0]), self.report_side(encoded[-1], batch.tokens)
+
+    def _aligned(self, image: Side, report: Side) -> tuple[Tensor, ...]:
+        """Projected regions and sentences, their attended partners, and the attention over sentences."""
+        assert report.mask is not None
+        regions, sentences = self.region_head(image.local), self.sentence_head(report.local, report.mask)
+        return regions, sentences, *self.cross_attention(regions, sentences, report.mask)
 
     def local_similarity(self, images: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
         """How similar each sentence is to each region; None without a local loss.
@@ -325,6 +364,20 @@ class LoVT(Objective):
         assert side.mask is not None
         sentences = normalise(self.sentence_head(side.local, side.mask)) * side.mask.unsqueeze(-1)
         return sentences.sum(1) / side.mask.sum(1, keepdim=True)
+
+
+@torch.no_grad()
+def _accuracies(views: Sequence[Tensor], reports: Tensor) -> dict[str, Tensor]:
+    """Share of the batch whose partner is among the k most similar, both ways: the mean over views (B, D).
+
+    It falls with the size of the batch: compare runs of one size.
+    """
+    found: dict[str, Tensor] = {}
+    with torch.autocast(reports.device.type, enabled=False):  # bf16 cosines would tie
+        for way, pairs in (("a2b", [(u, reports) for u in views]), ("b2a", [(reports, u) for u in views])):
+            shares = torch.stack([recall_at(*pair, *RECALL_KS) for pair in pairs]).mean(0)
+            found |= {f"global_{way}_top{k}": s for k, s in zip(RECALL_KS, shares, strict=True)}
+    return found
 
 
 def _pool(width: int, attends: bool, padded_length: bool) -> AttentionPool | MeanPool:

@@ -21,6 +21,7 @@ import torch
 from radlearn.data.dataset import FixedBatches
 from radlearn.data.loading import fixed_loader
 from radlearn.errors import ConfigurationError, DataError
+from radlearn.metrics.embedding_spaces import BatchStatistics, Spaces, of_batch, summarise
 from radlearn.objectives.base import Objective
 from radlearn.ranks import world_size
 from radlearn.records import Batch, Output
@@ -32,6 +33,8 @@ from radlearn.training.online_evaluators import OnlineEvaluators, check_names
 
 logger = logging.getLogger("radlearn")
 
+# Statistics of embedding spaces keep a vector of each study: of so many at most, in evenly spaced batches.
+_MAX_SPACE_STUDIES = 2048
 # LoVT: a loss must fall by more than this to count as an improvement for early stopping.
 _MIN_DELTA = 1e-5
 
@@ -73,11 +76,14 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Measured:
-    """One validation batch: its number, how many studies, means over them, and the evaluators' logits."""
+    """One validation batch: its number, how many studies, means over them, the statistics of its embeddings,
+    and the evaluators' logits.
+    """
 
     number: int
     studies: int
     metrics: dict[str, float]
+    spaces: BatchStatistics | None = None
     online: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
@@ -150,18 +156,20 @@ class Validation(L.Callback):
         """`val/total_loss` and `val/<metric>`: means over the studies of all ranks."""
         numbers = range(trainer.global_rank, len(self.batches), trainer.world_size)
         loader = fixed_loader(self.batches, numbers, num_workers=self.num_workers)
+        every_space = -(-len(self.batches) * self.batches.batch_size // _MAX_SPACE_STUDIES)
         own = []
         with _alone(module.objective), evaluating(module.objective):
             for number, batch in zip(numbers, loader, strict=True):
                 if batch is not None:
                     with trainer.precision_plugin.forward_context():
-                        output, further = _forward(module, batch.to(module.device))
+                        output, further, spaces = _forward(module, batch.to(module.device))
                     metrics = {"total_loss": output.loss, **output.metrics, **further}
                     own.append(
                         Measured(
                             number,
                             len(batch.index),
                             {key: float(value) for key, value in metrics.items()},
+                            of_batch(spaces) if spaces is not None and number % every_space == 0 else None,
                             self.online.predict(batch, output.tensors) if self.online else {},
                         )
                     )
@@ -173,6 +181,8 @@ class Validation(L.Callback):
             f"val/{key}": float(np.average([each.metrics[key] for each in every], weights=weights))
             for key in every[0].metrics
         }
+        if measured := [each.spaces for each in every if each.spaces is not None]:
+            values |= {f"val/emb/{key}": value for key, value in summarise(measured).items()}
         for name in self.online.names if self.online else ():
             assert self.online is not None
             logits, target = (np.concatenate([each.online[name][i] for each in every]) for i in (0, 1))
@@ -181,17 +191,23 @@ class Validation(L.Callback):
         return values
 
 
-def _forward(module: RunModule, batch: Batch) -> tuple[Output, Mapping[str, torch.Tensor]]:
-    """Loss and further metrics of a validation batch; a batch that is trained in parts is encoded so."""
+def _forward(module: RunModule, batch: Batch) -> tuple[Output, Mapping[str, torch.Tensor], Spaces | None]:
+    """Loss, further metrics and embedding spaces of a validation batch; a batch that is trained in parts is
+    encoded so.
+    """
     # The same slices at every validation, where an objective draws any.
     objective, step = module.objective, 0
     if not isinstance(objective, EncodesApart):
-        return objective(batch, step), {}
+        return objective(batch, step), {}, None
     parts = cut(len(batch.index), module.num_parts * world_size())
     encoded = encode_in_parts(objective, batch, parts, before=lambda part: None)
-    further = getattr(objective, "validation_metrics", None)
     output = objective.compare(encoded, batch, step)
-    return output, further(encoded, batch) if further is not None else {}
+    further, spaces = (getattr(objective, name, None) for name in ("validation_metrics", "embedding_spaces"))
+    return (
+        output,
+        further(encoded, batch) if further is not None else {},
+        spaces(encoded, batch) if spaces is not None else None,
+    )
 
 
 def _of_all_ranks(own: list[Measured]) -> list[Measured]:
