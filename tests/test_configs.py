@@ -20,7 +20,7 @@ def verb_of(primary: str) -> str:
 
 @pytest.mark.parametrize("primary", PRIMARIES)
 def test_primary(primary):
-    needs = [] if primary in ("embed", "evaluate", "report", "check", "demo") else NEEDS["table"]
+    needs = [] if primary in ("embed", "evaluate", "report", "export", "check", "demo") else NEEDS["table"]
     cfg = compose(verb_of(primary), needs, config_name=primary)
     assert cfg.keys() == schema.VERBS[verb_of(primary)].keys()
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from radlearn.paired import PairedResult
     from radlearn.training.model import Model
 
-__all__ = ["check", "compare", "demo", "embed", "evaluate", "load", "prepare", "pretrain", "report"]
+__all__ = ["check", "compare", "demo", "embed", "evaluate", "export", "load", "prepare", "pretrain", "report"]
 # Verbs that are modules of the same name as well: `radlearn.report` is the module, and can be called.
-_MODULES = ("check", "demo", "embed", "evaluate", "prepare", "report")
+_MODULES = ("check", "demo", "embed", "evaluate", "export", "prepare", "report")
 
 
 def _run(
@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     demo: Callable[..., Any]
     embed: Callable[..., Any]
     evaluate: Callable[..., Any]
+    export: Callable[..., Any]
     prepare: Callable[..., Any]
     pretrain: Callable[..., Any]
     report: Callable[..., Any]

@@ -25,6 +25,7 @@ VERBS = {
     "embed": "radlearn.embed:main",
     "evaluate": "radlearn.evaluate:main",
     "report": "radlearn.report.page:main",
+    "export": "radlearn.export:main",
     "check": "radlearn.check:main",
     "demo": "radlearn.demo:main",
 }

@@ -222,6 +222,14 @@ VERBS: dict[str, dict[str, Key]] = {
         **_PATHS,
     },
     "report": {"runs": _LIST, "output": _text(), "cases": _FLAG, **_PATHS},
+    "export": {
+        "run": _text(null=True),
+        "checkpoint": _text("auto", "last", "best"),
+        "format": _text("backbone", "checkpoint"),
+        "output_dir": _text(null=True),
+        "trust": _LIST,
+        **_PATHS,
+    },
     "check": {
         "data": _MAYBE_SECTION,
         "run": _text(null=True),

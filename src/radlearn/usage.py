@@ -79,6 +79,18 @@ USAGE = {
         "Writes <output>/index.html with LaTeX and csv tables beside it.",
         ("radlearn report runs=[nova_vitb,infonce_vitb]", "radlearn report run=nova_vitb output=page"),
     ),
+    "export": Usage(
+        "weights for use without radlearn, with a model card",
+        "Writes backbone_weights.pt, the image encoder under torchvision's or timm's key names,\n"
+        "backbone.json (preprocessing, provenance, hashes) and README.md, a model card with the lines that\n"
+        "load it.\n"
+        "format=checkpoint writes the whole model without what only resuming needs.",
+        (
+            "radlearn export run=nova_vitb",
+            "radlearn export run=lovt checkpoint=best output_dir=lovt_resnet50",
+            "radlearn export run=nova_vitb format=checkpoint output_dir=nova_vitb_weights",
+        ),
+    ),
     "check": Usage(
         "look at the environment and at a data set",
         "Without data: versions and devices. With data: label prevalence in each split, missing files, and\n"

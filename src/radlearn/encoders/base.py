@@ -79,9 +79,13 @@ class Encoder(nn.Module):
         size_multiple: image sides must be multiples of this.
         local_width: D of `Encoded.local`.
         level_widths: channels of the four maps of `pyramid`.
+        normalise: the first thing done to an image.
+        library: whose key names the weights of `backbone` have.
     """
 
     kind: ClassVar[str] = "image"
+    library: ClassVar[str] = "radlearn"
+    normalise: Normalise
     width: int
     image_size: int
     local_width: int
@@ -98,6 +102,10 @@ class Encoder(nn.Module):
         Apart from `forward` where pre-training would pay for maps that nothing reads.
         """
         return self(images).levels  # type: ignore[no-any-return]
+
+    def backbone(self) -> nn.Module:
+        """The module whose weights are exported, with the key names of its library."""
+        return self
 
     def pooling_modules(self) -> tuple[nn.Module, ...]:
         """Parts whose weights only `Encoded.pooled` depends on; who reads `local` alone freezes them."""

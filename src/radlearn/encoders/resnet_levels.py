@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
-import torch
 import torchvision
 from torch import Tensor, nn
 
+from radlearn.encoders import _weight_file
 from radlearn.encoders.base import Encoder, Normalise
 from radlearn.errors import ConfigurationError, nearest
 from radlearn.records import Encoded
@@ -31,6 +32,8 @@ class ResNetLevels(Encoder):
     Source: LoVT (Müller et al. 2022, arXiv:2112.02889): ResNet-50 at 224 pixels, 7 x 7 regions.
     """
 
+    library: ClassVar[str] = "torchvision"
+
     def __init__(
         self,
         *,
@@ -52,7 +55,13 @@ class ResNetLevels(Encoder):
         trunk.fc = nn.Identity()
         self.trunk = trunk
         if weights is not None:
-            load_trunk(trunk, _imagenet(arch) if weights == IMAGENET else _of_file(Path(weights)), weights)
+            load_trunk(
+                trunk,
+                _imagenet(arch)
+                if weights == IMAGENET
+                else _weight_file.read(Path(weights), key="encoder.weights"),
+                weights,
+            )
         self.normalise = Normalise(normalise, channels)
         self.image_size = image_size
         self.level_widths = tuple(self.width // 8 * 2**i for i in range(4))
@@ -72,6 +81,11 @@ class ResNetLevels(Encoder):
         """(B, 1, H, W) -> pooled (B, D), local (B, N, D)."""
         last = self.levels(images)[-1]
         return Encoded(last.mean(dim=(2, 3)), last.flatten(2).mT)
+
+    def backbone(self) -> nn.Module:
+        """The trunk."""
+        trunk: nn.Module = self.trunk
+        return trunk
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps at strides 4, 8, 16, 32."""
@@ -110,14 +124,3 @@ def _imagenet(arch: str) -> dict[str, Tensor]:
             "train from scratch with encoder.weights=null"
         ) from error
     return state
-
-
-def _of_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ConfigurationError(f"encoder.weights={path}: no such file")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(state.get("state_dict", state))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from radlearn.encoders import _weight_file
 from radlearn.encoders.base import Encoder, Normalise
 from radlearn.errors import ConfigurationError, nearest
 from radlearn.records import Encoded
@@ -34,6 +36,8 @@ class TimmImage(Encoder):
         hidden_size, num_layers, num_heads: overrides of a ViT's shape.
     Source: reference settings of NOVA, section 1.1 (timm vit_*_patch16_224, from scratch, dynamic_img_size).
     """
+
+    library: ClassVar[str] = "timm"
 
     def __init__(
         self,
@@ -82,6 +86,11 @@ class TimmImage(Encoder):
         local = x[:, self.num_prefix_tokens :] if x.ndim == 3 else x.flatten(2).transpose(1, 2)
         return Encoded(pooled, local)
 
+    def backbone(self) -> nn.Module:
+        """The trunk."""
+        trunk: nn.Module = self.trunk
+        return trunk
+
     def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps at strides 4, 8, 16, 32: the trunk's own stages, or a plain ViT's resampled last map."""
         self._check_size(images)
@@ -120,13 +129,7 @@ class TimmImage(Encoder):
 
 
 def _load_local(trunk: torch.nn.Module, path: str) -> None:
-    if path.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state.get("model", state))
+    state = _weight_file.read(Path(path), key="encoder.weights")
     own = trunk.state_dict()
     extra = {key for key in state if key not in own}
     missing = set(own) - set(state)

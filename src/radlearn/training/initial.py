@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radlearn.data.dataset import StudyDataset
+from radlearn.encoders import _weight_file
 from radlearn.errors import ConfigurationError
 from radlearn.objectives.base import Objective
 from radlearn.training import checkpoint
@@ -36,14 +37,14 @@ def initialise(
 
 
 def _start_from(objective: Objective, init: str, runs: Path) -> None:
-    """Weights of a run, a checkpoint folder or a safetensors file; a whole objective or its image encoder."""
+    """Weights of a run, a checkpoint folder or a file; of a whole objective, its image encoder, or the
+    encoder's backbone as `radlearn export` writes it.
+    """
     path = Path(init) if Path(init).exists() else runs / init
     if not path.exists():
         raise ConfigurationError(f"init={init} is neither a file or folder nor a run in {runs}")
     if path.is_file():
-        from safetensors.torch import load_file
-
-        file, weights = path, load_file(path)
+        file, weights = path, _weight_file.read(path, key="init")
     else:
         loaded = checkpoint.load(path)
         file, weights = loaded.folder / checkpoint.WEIGHTS, loaded.weights
@@ -53,7 +54,9 @@ def _start_from(objective: Objective, init: str, runs: Path) -> None:
     else:
         prefix = "image_encoder."
         trunk = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)} or weights
-        checkpoint.load_weights(objective.image_encoder, trunk, where=str(file))
+        encoder = objective.image_encoder
+        whole = set(trunk) & set(encoder.state_dict())
+        checkpoint.load_weights(encoder if whole else encoder.backbone(), trunk, where=str(file))
         missing = [name for name in own if not name.startswith(prefix)]
     logger.info(
         "starts from %s (sha256 %s); %d tensors keep their own start",
