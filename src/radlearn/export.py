@@ -180,7 +180,7 @@ def _card(about: Mapping[str, Any]) -> str:
     return f"""\
 # {about["run"]}
 
-Image encoder of a {about["recipe"]} run of radlearn: {about["step"]:,} steps, {about["num_weights"]:,} weights.
+Encoder of a {about["recipe"]} run of radlearn, {about["step"]:,} steps; {about["num_weights"]:,} weights.
 {warning}
 
 | | |
