@@ -10,6 +10,7 @@ import pytest
 from radlearn import composition, results
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.evaluate import evaluate
+from radlearn.paired import compare
 from radlearn.training.pretrain import pretrain
 
 
@@ -136,3 +137,23 @@ def test_other_settings_of_a_task_and_other_checkpoints_are_rows_of_their_own(ru
     assert {row.variant for row in last} == {"k=3 checkpoint=last"}
     kept = [row for row in results.read(run.folder / "results.parquet") if row.task == "knn"]
     assert len(kept) == len(plain) + len(near) + len(last)
+
+
+def test_a_head_is_trained_on_the_run_s_maps(run, folders, capsys):
+    """Masks of eight findings; what it leaves, and that a second call trains nothing."""
+    settings = ["run=untrained", "task=segmentation", "num_bootstrap=50", "task.lr=0.01", "task.max_epochs=2"]
+    rows = evaluate(configuration(folders, *settings))
+    dice = {r.label: r for r in rows if r.metric == "dice"}
+    assert {"macro", "cardiomegaly", "nodule"} <= set(dice)
+    assert dice["macro"].variant == "lr=0.01 max_epochs=2"
+    assert 0 < dice["cardiomegaly"].chance < 0.2
+    (kept,) = (run.folder / "trainings").rglob("*.npz")
+    written = kept.stat().st_mtime_ns
+    assert evaluate(configuration(folders, *settings))[0].value == rows[0].value
+    assert kept.stat().st_mtime_ns == written
+    name = results.predictions_stem("segmentation", "phantom_cxr", variant="lr=0.01 max_epochs=2")
+    predictions = results.read_predictions(run.folder / "predictions" / f"{name}.parquet")
+    assert predictions.scores.shape == (150, 3 * (len(dice) - 1))
+    same = compare(run.folder, run.folder, task="segmentation", variant="lr=0.01 max_epochs=2", draws=20)
+    macro = next(row for row in same if (row.metric, row.label) == ("dice", "macro"))
+    assert (macro.first, macro.difference.value) == (pytest.approx(dice["macro"].value), 0)

@@ -13,7 +13,7 @@ LAYERS = [
     {"data"},
     {"manifests"},
     {"prepare", "datasets", "overlap"},
-    {"heads", "attention", "encoders"},
+    {"heads", "attention", "encoders", "dense_heads"},
     {"objectives"},
     {"training"},
     {"subject", "extract", "regions"},

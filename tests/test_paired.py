@@ -5,8 +5,9 @@ import pytest
 
 from radlearn import results
 from radlearn.errors import DataError
+from radlearn.metrics import segmentation
 from radlearn.paired import compare
-from radlearn.stats import paired_bootstrap
+from radlearn.stats import drawn_patients, paired_bootstrap
 
 NAMES = ("effusion", "edema", "No Finding")
 
@@ -36,6 +37,36 @@ def cases():
     noise = random.standard_normal(labels.shape)
     good, poor = np.nan_to_num(labels) * 2 + noise, np.nan_to_num(labels) * 0.7 + noise
     return labels, good, poor
+
+
+def test_counts_of_pixels_are_compared_as_dice(tmp_path):
+    """Ratios of sums, on the same draws: a draw of patients by hand."""
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 30, (2, 60, 2, 3)).astype(float)
+    counts[0, :, :, 0] += 15
+    names = segmentation.columns_of(["mass", "pleural effusion"])
+    nothing = np.full((60, 6), np.nan)
+    first, second = (
+        write(tmp_path / n, c.reshape(60, 6), nothing, names=names, task="segmentation")
+        for n, c in zip("ab", counts, strict=True)
+    )
+    found = {(r.metric, r.label): r for r in compare(first, second, task="segmentation", draws=30, seed=1)}
+    assert {label for _, label in found} == {"macro", "mass", "pleural effusion"}
+    patients = [f"patient-{i // 2}" for i in range(60)]
+    multiplicities, index = drawn_patients(patients, 30, 1)
+    drawn = []
+    for times in [np.ones(30), *multiplicities.T]:
+        sums = [(times[index][:, None] * c[:, 1]).sum(0) for c in counts]
+        dice = [2 * tp / (2 * tp + fp + fn) for tp, fp, fn in sums]
+        drawn.append(dice[0] - dice[1])
+    row = found["dice", "pleural effusion"]
+    assert row.difference.value == pytest.approx(drawn[0])
+    assert (row.difference.low, row.difference.high) == pytest.approx(
+        tuple(np.quantile(drawn[1:], [0.025, 0.975]))
+    )
+    assert found["dice", "macro"].first == pytest.approx(
+        np.mean([found["dice", n].first for n in ("mass", "pleural effusion")])
+    )
 
 
 def test_a_better_run_is_found_whatever_the_order_of_its_rows(tmp_path, cases):

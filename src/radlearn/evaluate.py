@@ -15,6 +15,7 @@ from radlearn import cases, overlap, registry, results, terminal
 from radlearn import config as configuration
 from radlearn.datasets import Dataset, open_dataset
 from radlearn.gather import gather
+from radlearn.prepare.terminal import bar
 from radlearn.records import Result
 from radlearn.subject import Subject, open_run
 from radlearn.tasks.base import Evaluation, Inputs, Task
@@ -40,8 +41,9 @@ def evaluate(config: dict[str, Any]) -> list[Result]:
         if (trained := subject.trained_on()) is not None:
             overlap.check_cards(trained, data.card)
         split = entry.get("split", config["split"])
-        inputs = gather(task, subject, data, split, config, entry)
-        evaluation = _marked(task.run(inputs), _deviations(config))
+        with bar(None) as progress:
+            inputs = gather(task, subject, data, split, config, entry, progress)
+            evaluation = _marked(task.run(inputs), _deviations(config))
         keep(subject, config["task"]["name"], data, inputs, evaluation, name, split)
         if data.card.access in ("open", "synthetic"):
             cases.write(subject.folder, _stem(name, split), data, data.split(split))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,9 @@ from radlearn.data.text_cache import text_hash
 from radlearn.data.views import EvaluationView
 from radlearn.datasets import Dataset
 from radlearn.errors import ConfigurationError, DataError
-from radlearn.subject import Subject
-from radlearn.tasks.base import Inputs, Labelled, Prompts, Regions, Task
+from radlearn.prepare.terminal import Progress
+from radlearn.subject import Subject, device
+from radlearn.tasks.base import Dense, DenseSplit, Inputs, Labelled, Prompts, Regions, Task
 from radlearn.training.evaluation_sets import prompts
 from radlearn.training.text import report_texts
 
@@ -38,6 +40,7 @@ def gather(
     split: str,
     config: Mapping[str, Any],
     entry: Mapping[str, Any],
+    progress: Progress = lambda done, total, what: None,
 ) -> Inputs:
     """What the task needs of this data set.
 
@@ -47,6 +50,7 @@ def gather(
         data: the data set; split: which of its splits is scored.
         config: of the verb `evaluate`.
         entry: prompts of this evaluation set.
+        progress: called by tasks that train for long with (done, total, what).
 
     Raises:
         DataError: if the split is empty or has no labels.
@@ -80,6 +84,7 @@ def gather(
         validate=_labelled(subject, data, "validate", config) if learns and split != "validate" else None,
         texts=texts,
         text_index=text_index,
+        dense=_dense(subject, data, rows, config, progress) if "dense" in task.needs else None,
         regions=_regions(subject, data, rows, config) if "regions" in task.needs else None,
         prompts=_prompts(subject, data, entry, config["score"]) if "prompts" in task.needs else {},
         pixels=_thumbnails(data, rows) if "pixels" in task.needs else None,
@@ -142,6 +147,56 @@ def _regions(subject: Subject, data: Dataset, rows: np.ndarray, config: Mapping[
         similarity=found.similarity,
         coverage=found.coverage,
         positive=found.positive,
+    )
+
+
+def _dense(
+    subject: Subject, data: Dataset, rows: np.ndarray, config: Mapping[str, Any], progress: Progress
+) -> Dense:
+    """Encoder and annotated images.
+
+    Raises:
+        DataError: if the data set has neither masks nor boxes, or the source sizes are not known.
+    """
+    if not {"mask", "boxes"} & set(data.rows.columns):
+        raise DataError(f"{data.card.name} has neither masks nor boxes")
+    of_run = extract.of_run(subject)
+    return Dense(
+        encoder=copy.deepcopy(subject.model.objective.image_encoder),
+        train=_dense_split(data, data.split("train")),
+        validate=_dense_split(data, data.split("validate")),
+        test=_dense_split(data, rows),
+        identity={**of_run.identity, "data": data.card.fingerprint,
+                  "images": extract.images_state(data.source)},
+        folder=subject.folder / "trainings",
+        device=device(config["device"]),
+        num_workers=config["num_workers"],
+        progress=progress,
+    )  # fmt: skip
+
+
+def _dense_split(data: Dataset, rows: np.ndarray) -> DenseSplit:
+    table = data.rows[rows.tolist()]
+    drawn = [name for name in ("mask", "boxes") if name in table.columns]
+    cells = {name: table[name].to_list() for name in drawn}
+    empty: list[list[dict[str, Any]]] = [[]] * len(table)
+    sizes = table.select("height", "width")
+    if sum(sizes.null_count().row(0)):
+        raise DataError(f"{data.card.name} does not tell the images' size, which masks need: prepare it")
+    boxes: list[dict[str, np.ndarray]] = []
+    for cell in cells.get("boxes", empty):
+        of_class: dict[str, list[tuple[float, ...]]] = {}
+        for box in cell or []:
+            of_class.setdefault(str(box["class"]), []).append((box["x"], box["y"], box["w"], box["h"]))
+        boxes.append({name: np.array(each, np.float64) for name, each in of_class.items()})
+    return DenseSplit(
+        image_ids=table["image_id"].to_list(),
+        patient_ids=table["patient_id"].to_list(),
+        source=data.source,
+        rows=data.source_rows[rows],
+        sizes=sizes.to_numpy(),
+        masks=[{str(m["class"]): m["rle"] for m in cell or []} for cell in cells.get("mask", empty)],
+        boxes=boxes,
     )
 
 

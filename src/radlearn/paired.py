@@ -14,7 +14,7 @@ import numpy as np
 
 from radlearn import results, stats
 from radlearn.errors import DataError, nearest
-from radlearn.metrics import per_case
+from radlearn.metrics import per_case, segmentation
 
 _NAMES = {"auroc": "auc", "average_precision": "average_precision"}
 
@@ -79,7 +79,8 @@ def compare(
     order = _matching(ours, theirs, first.name, second.name)
     scores = theirs.scores[order]
     if np.isnan(ours.labels).all():
-        return _of_values(ours, scores, draws, seed)
+        of = _of_counts if segmentation.is_counts(ours.label_names) else _of_values
+        return of(ours, scores, draws, seed)
     return _of_scores(ours, scores, draws, seed)
 
 
@@ -139,6 +140,28 @@ def _of_values(ours: results.Predictions, theirs: np.ndarray, draws: int, seed: 
             difference = per_case.difference(*pair, ours.patient_id, summary, draws=draws, seed=seed)
             label = name if metric != name else "all"
             rows.append(_row(metric, label, a, b, difference, ours.patient_id))
+    return rows
+
+
+def _of_counts(ours: results.Predictions, theirs: np.ndarray, draws: int, seed: int) -> list[PairedResult]:
+    """Dice and its relatives: ratios of sums over the same draws of patients."""
+    classes = segmentation.classes_of(ours.label_names)
+    multiplicities, index = stats.drawn_patients(ours.patient_id, draws, seed)
+    first, second = (
+        segmentation.ratios_of_draws(
+            scores.reshape(len(scores), len(classes), -1).astype(np.int64), index, multiplicities
+        )
+        for scores in (ours.scores, theirs)
+    )
+    rows = []
+    for metric in first:
+        for label, columns in [
+            ("macro", slice(None)),
+            *((n, slice(i, i + 1)) for i, n in enumerate(classes)),
+        ]:
+            a, b = (found[metric][:, columns].mean(1) for found in (first, second))
+            difference = stats.difference_of_draws(a - b, 0.95)
+            rows.append(_row(metric, label, float(a[0]), float(b[0]), difference, ours.patient_id))
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -217,7 +217,7 @@ def cover(
         raise ConfigurationError(
             f"localisation needs a square grid of regions of a centre crop: got {num_regions} of a {view.fit}"
         )
-    seen = list(_in_view(boxes, size, view))
+    seen = view.boxes(np.array(boxes), *size)
     mask = masks.from_boxes(seen, view.size, view.size)
     if not mask.any():
         return None
@@ -232,11 +232,3 @@ def cover(
         # A box whose centre was cut off: the region that holds most of what is left.
         positive |= coverage == coverage.max() if not positive.any() else False
     return coverage, positive
-
-
-def _in_view(boxes: Sequence[Box], size: tuple[int, int], view: EvaluationView) -> Iterator[Box]:
-    """Boxes in pixels of the view, a centre crop of the image whose short side became `view.pixels`."""
-    scale = view.pixels / min(size)
-    top, left = ((round(length * scale) - view.size) // 2 for length in size)
-    for x, y, w, h in boxes:
-        yield x * scale - left, y * scale - top, w * scale, h * scale

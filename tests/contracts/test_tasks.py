@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import dense_cases
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,10 @@ import torch
 from radlearn import registry
 from radlearn.tasks.base import Inputs, Labelled, Prompts, Regions
 
-NAMES = registry.names("tasks")
+ALL = registry.names("tasks")
+# Tasks that train a head on maps have inputs of their own.
+DENSE = [name for name in ALL if "dense" in registry.find("tasks", name).needs]
+NAMES = [name for name in ALL if name not in DENSE]
 LABELS = ("effusion", "edema")
 
 
@@ -121,3 +125,40 @@ def test_what_is_kept_of_each_case_gives_the_numbers_again(name):
     for values in evaluation.values.values():
         assert values.values.shape == (len(values.case_ids), len(values.names))
         assert len(set(values.case_ids)) == len(values.case_ids)
+
+
+# --- dense tasks
+
+
+def dense_run(name, *, seed=0, **of):
+    task = registry.find("tasks", name)(lr=0.1, batch_size=16, max_epochs=8, patience=8)
+    return task.run(dense_cases.inputs(dense_cases.dense(**of), seed=seed))
+
+
+@pytest.fixture(scope="module", params=DENSE)
+def dense_pair(request):
+    """Name, and the evaluations of right and of shuffled annotations."""
+    return request.param, dense_run(request.param), dense_run(request.param, shuffled=True)
+
+
+def test_a_head_finds_what_is_there_and_nothing_in_shuffled_annotations(dense_pair):
+    name, right, shuffled = dense_pair
+    right, shuffled = headline(name, right), headline(name, shuffled)
+    assert right.low > max(3 * right.chance, shuffled.high)
+    assert shuffled.value < shuffled.chance + 0.15
+
+
+def test_rows_of_dense_tasks_are_whole(dense_pair):
+    name, right, _ = dense_pair
+    for row in right.results:
+        assert row.low <= row.value <= row.high
+        assert row.task == name
+        assert (row.run, row.data, row.split) == ("r", "squares", "test")
+        assert (row.num_cases, row.num_patients, row.lr, row.fraction) == (40, 20, 0.1, 1.0)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_the_seed_decides_a_head(name):
+    first, again, other = (dense_run(name, seed=seed, num=16) for seed in (0, 0, 1))
+    assert first.results == again.results
+    assert headline(name, first).value != headline(name, other).value

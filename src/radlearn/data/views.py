@@ -385,6 +385,16 @@ def _warp(
 
 
 @dataclass(frozen=True)
+class Placement:
+    """An image is resized to `tall` x `wide`; its first row and column lie at `top`, `left` of the view."""
+
+    tall: int
+    wide: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
 class EvaluationView:
     """One deterministic view an image.
 
@@ -415,26 +425,49 @@ class EvaluationView:
         """The short side that a stored image needs, for `require_pixels`."""
         return self.resize or self.size
 
+    def placement(self, height: int, width: int) -> Placement:
+        """Where an image of this size comes to lie in the view."""
+        if self.fit == "stretch":
+            return Placement(self.size, self.size, 0, 0)
+        sides = np.array([height, width])
+        scale = self.size / sides.max() if self.fit == "pad_square" else self.pixels / sides.min()
+        tall, wide = (max(round(side * scale), 1) for side in (height, width))
+        if self.fit == "pad_square":
+            return Placement(tall, wide, (self.size - tall) // 2, (self.size - wide) // 2)
+        return Placement(tall, wide, -((tall - self.size) // 2), -((wide - self.size) // 2))
+
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(H, W) -> (size, size) uint8."""
         grey = to_uint8(image, self.window) if image.dtype != np.uint8 or self.window else image
-        height, width = grey.shape
+        place = self.placement(*grey.shape)
+        resized = np.empty((place.tall, place.wide), np.uint8)
+        resize_into(resized, grey)
+        return self._placed(resized, place)
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """A mask (H, W) of a source image -> (size, size) bool, by the nearest pixel."""
+        place = self.placement(*mask.shape)
+        nearest = cv2.resize(
+            mask.astype(np.uint8), (place.wide, place.tall), interpolation=cv2.INTER_NEAREST_EXACT
+        )
+        return self._placed(nearest, place).astype(bool)
+
+    def boxes(self, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Boxes (M, 4), x, y, w, h in pixels of a source image of this size -> in pixels of the view.
+
+        They may reach beyond it.
+        """
+        place = self.placement(height, width)
+        across, down = place.wide / width, place.tall / height
+        x, y, w, h = np.asarray(boxes, np.float64).reshape(-1, 4).T
+        return np.stack([x * across + place.left, y * down + place.top, w * across, h * down], axis=1)
+
+    def _placed(self, resized: np.ndarray, place: Placement) -> np.ndarray:
+        """The view of an image that was resized as `place` says; what it does not cover is 0."""
         out = np.zeros((self.size, self.size), np.uint8)
-        if self.fit == "stretch":
-            resize_into(out, grey)
-        elif self.fit == "pad_square":
-            scale = self.size / max(height, width)
-            tall, wide = max(round(height * scale), 1), max(round(width * scale), 1)
-            top, left = (self.size - tall) // 2, (self.size - wide) // 2
-            resized = np.empty((tall, wide), np.uint8)
-            resize_into(resized, grey)
-            out[top : top + tall, left : left + wide] = resized
-        else:
-            scale = self.pixels / min(height, width)
-            resized = np.empty((round(height * scale), round(width * scale)), np.uint8)
-            resize_into(resized, grey)
-            top, left = (resized.shape[0] - self.size) // 2, (resized.shape[1] - self.size) // 2
-            out[:] = resized[top : top + self.size, left : left + self.size]
+        top, left = max(place.top, 0), max(place.left, 0)
+        seen = resized[max(-place.top, 0) :, max(-place.left, 0) :][: self.size - top, : self.size - left]
+        out[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
         return out
 
     def batch(self, images: Sequence[np.ndarray]) -> np.ndarray:

@@ -103,6 +103,15 @@ class Encoder(nn.Module):
         """
         return self(images).levels  # type: ignore[no-any-return]
 
+    def maps(self, images: Tensor) -> dict[int, Tensor]:
+        """Stride -> map (B, C, H, W), for dense heads; `map_widths` are their C."""
+        return dict(zip((4, 8, 16, 32), self.pyramid(images), strict=True))
+
+    @property
+    def map_widths(self) -> dict[int, int]:
+        """Stride -> channels of `maps`."""
+        return dict(zip((4, 8, 16, 32), self.level_widths, strict=True))
+
     def backbone(self) -> nn.Module:
         """The module whose weights are exported, with the key names of its library."""
         return self

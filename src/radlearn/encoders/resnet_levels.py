@@ -91,6 +91,15 @@ class ResNetLevels(Encoder):
         """Maps at strides 4, 8, 16, 32."""
         return self.levels(images)[1:]
 
+    def maps(self, images: Tensor) -> dict[int, Tensor]:
+        """Maps at strides 2 to 32: `conv1` before pooling too."""
+        return dict(zip((2, 4, 8, 16, 32), self.levels(images), strict=True))
+
+    @property
+    def map_widths(self) -> dict[int, int]:
+        """Channels of `maps`."""
+        return {2: 64} | super().map_widths
+
     def num_tokens(self, size: int) -> int:
         """Cells of the last map."""
         return (-(-size // 32)) ** 2

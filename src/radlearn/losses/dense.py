@@ -52,11 +52,15 @@ def dice_loss(
     with no_autocast(logits.device):
         p = at_least_float32(logits).sigmoid()
         t = target.to(p)
-        over = (0, 2, 3) if per_class else (0, 1, 2, 3)
-        positive = t.sum(over)
-        score = 2 * (p * t).sum(over) / (p.sum(over) + positive).clamp_min(_EPS)
+        # (images, classes), then classes or one sum: a dot product needs no third map.
+        p, t = p.flatten(2), t.flatten(2)
+        both, said, positive = torch.linalg.vecdot(p, t).sum(0), p.sum((0, 2)), t.sum((0, 2))
+        if not per_class:
+            both, said, positive = (each.sum().unsqueeze(0) for each in (both, said, positive))
+        score = 2 * both / (said + positive).clamp_min(_EPS)
         present = (positive > 0).to(p)
-        return ((1 - score) * present).sum() / present.sum().clamp_min(1)
+        loss: Tensor = ((1 - score) * present).sum() / present.sum().clamp_min(1)
+        return loss
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ summed over all pixels of the split; the Dice is not averaged over images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,21 @@ RATIOS = {
     "precision": ((1, 0, 0), (1, 1, 0)),
     "recall": ((1, 0, 0), (1, 0, 1)),
 }
+
+
+def columns_of(classes: Sequence[str]) -> list[str]:
+    """Names of the counts (C, 3), flat, in a file of predictions."""
+    return [f"{count} {name}" for name in classes for count in COUNTS]
+
+
+def classes_of(columns: Sequence[str]) -> list[str]:
+    """The classes of `columns_of`."""
+    return [column.partition(" ")[2] for column in columns[:: len(COUNTS)]]
+
+
+def is_counts(columns: Sequence[str]) -> bool:
+    """Whether these are the columns of `columns_of`."""
+    return list(columns) == columns_of(classes_of(columns))
 
 
 def count(predicted: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,8 @@ import polars as pl
 from torch import Tensor
 
 from radlearn.data import splits
+from radlearn.data.store import ImageSource
+from radlearn.encoders.base import Encoder
 from radlearn.errors import ConfigurationError
 from radlearn.metrics import per_case
 from radlearn.metrics.classification import class_counts
@@ -78,6 +81,66 @@ class Regions:
 
 
 @dataclass(frozen=True)
+class DenseSplit:
+    """Images of a split, and what is drawn on them.
+
+    Attributes:
+        image_ids, patient_ids: (N,).
+        source, rows: where the images are read, and (N,) its rows.
+        sizes: (N, 2) height and width of the source images, in whose pixels masks and boxes are.
+        masks: for each image, class -> run lengths, see `run_lengths`.
+        boxes: for each image, class -> (M, 4) x, y, w, h.
+    """
+
+    image_ids: Sequence[str]
+    patient_ids: Sequence[str]
+    source: ImageSource
+    rows: np.ndarray
+    sizes: np.ndarray
+    masks: Sequence[Mapping[str, str]]
+    boxes: Sequence[Mapping[str, np.ndarray]]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, kept: np.ndarray) -> DenseSplit:
+        """Some of the images."""
+        some = kept.tolist()
+        ids, patients = ([each[i] for i in some] for each in (self.image_ids, self.patient_ids))
+        masks, boxes = [self.masks[i] for i in some], [self.boxes[i] for i in some]
+        return DenseSplit(ids, patients, self.source, self.rows[kept], self.sizes[kept], masks, boxes)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """An image encoder, and images with masks or boxes to learn a head on and to score it.
+
+    Attributes:
+        encoder: a copy that the task may change.
+        train, validate, test: the splits; `test` is the one that is scored.
+        identity: of encoder weights, images and annotations: what is kept of one is never taken for another.
+        folder: where finished trainings are kept, so that an interrupted evaluation goes on; None keeps none.
+        device: where the work is done; num_workers: processes that read images.
+        progress: called with (done, total, what).
+    """
+
+    encoder: Encoder
+    train: DenseSplit
+    validate: DenseSplit
+    test: DenseSplit
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    device: str = "cpu"
+    num_workers: int = 0
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None
+
+    def with_splits(self, change: Callable[[DenseSplit], DenseSplit]) -> Dense:
+        """The same with every split changed."""
+        train, validate, test = (change(split) for split in (self.train, self.validate, self.test))
+        return dataclasses.replace(self, train=train, validate=validate, test=test)
+
+
+@dataclass(frozen=True)
 class Inputs:
     """The cases of one evaluation set.
 
@@ -92,6 +155,7 @@ class Inputs:
         texts: (U, D) embeddings of the distinct reports, if the task needs them; text_index: (N,) which of
             them each case has, -1 for none.
         regions: if the task needs them.
+        dense: if the task needs it.
         prompts: variant -> prompts, if the task needs them; the variant "" is the headline.
         pixels: (N, S, S) uint8 thumbnails, if the task needs them.
         train_pixels, train_labels: those of the training split, if the task needs them.
@@ -112,6 +176,7 @@ class Inputs:
     texts: Tensor | None = None
     text_index: np.ndarray | None = None
     regions: Regions | None = None
+    dense: Dense | None = None
     prompts: Mapping[str, Prompts] = field(default_factory=dict)
     pixels: np.ndarray | None = None
     train_pixels: np.ndarray | None = None
@@ -153,7 +218,7 @@ class Task(ABC):
 
     Attributes:
         needs: which fields of `Inputs` it reads, of embeddings, features, train (with validate), texts,
-            regions, prompts, pixels, train_pixels.
+            regions, dense, prompts, pixels, train_pixels.
         labelled: whether it scores labels; a data set without any is refused then.
         headline: metric and label of the row to look at first.
     """
