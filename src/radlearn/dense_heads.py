@@ -32,7 +32,6 @@ ANCHORS = (
 )
 ANCHOR_IMAGE = 224
 YOLO_STRIDES = (32, 16, 8)
-_YOLO_WIDTHS = (512, 256, 128)
 _NARROWEST = 16
 
 
@@ -154,18 +153,18 @@ class YoloHead(DenseHead):
         encoder: whose maps it reads.
         num_classes: C.
         size: S: anchors grow with it.
+        width: of its first scale; the others have a half and a quarter.
     """
 
     names = tuple(f"stride_{stride}" for stride in YOLO_STRIDES)
 
-    def __init__(self, encoder: Encoder, num_classes: int, size: int) -> None:
+    def __init__(self, encoder: Encoder, num_classes: int, size: int, *, width: int = 512) -> None:
         super().__init__()
         self.size, self.num_classes = size, num_classes
-        scale = size / ANCHOR_IMAGE
-        self.anchors = tuple(tuple((w * scale, h * scale) for w, h in each) for each in ANCHORS)
+        self.anchors = anchors_of(size)
         self.body, self.narrow, self.out = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         from_above = 0
-        for stride, width in zip(YOLO_STRIDES, _YOLO_WIDTHS, strict=True):
+        for stride in YOLO_STRIDES:
             given = encoder.map_widths[stride] + from_above
             pairs = [(given, 1), (width, 3), (2 * width, 1), (width, 3), (2 * width, 1)]
             layers = [_cbl(w, width if kernel == 1 else 2 * width, kernel) for w, kernel in pairs]
@@ -175,6 +174,7 @@ class YoloHead(DenseHead):
             from_above = width // 2
             if stride != YOLO_STRIDES[-1]:
                 self.narrow.append(_cbl(width, from_above, 1))
+            width = from_above
 
     def forward(self, maps: Maps) -> tuple[Tensor, ...]:
         """-> logits (B, A (5 + C), H, W) of each stride."""
@@ -198,6 +198,12 @@ def _bilinear(side: int, size: int) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
         identity = torch.eye(side).unsqueeze(0)
         return F.interpolate(identity, size=size, mode="linear", align_corners=False)[0].T.contiguous()
+
+
+def anchors_of(size: int) -> tuple[tuple[tuple[float, float], ...], ...]:
+    """Anchors in pixels of images of this side, for strides 32, 16, 8."""
+    scale = size / ANCHOR_IMAGE
+    return tuple(tuple((w * scale, h * scale) for w, h in each) for each in ANCHORS)
 
 
 def _two_convolutions(width: int, out: int) -> nn.Sequential:

@@ -72,6 +72,7 @@ def _marked(evaluation: Evaluation, mark: str) -> Evaluation:
         [dataclasses.replace(row, variant=named(row.variant)) for row in evaluation.results],
         {named(variant): scores for variant, scores in evaluation.scores.items()},
         {named(variant): values for variant, values in evaluation.values.items()},
+        {named(variant): boxes for variant, boxes in evaluation.boxes.items()},
     )
 
 
@@ -118,6 +119,9 @@ def keep(
             data_hash=data.card.fingerprint,
         )
         results.write_predictions(subject.folder, kept, task=task, data=name, split=split, variant=variant)
+    for variant, boxes in evaluation.boxes.items():
+        held = dataclasses.replace(boxes, data_hash=data.card.fingerprint)
+        results.write_boxes(subject.folder, held, task=task, data=name, split=split, variant=variant)
     if inputs.embeddings is not None:
         vectors = inputs.embeddings.numpy()
         table = pl.DataFrame(

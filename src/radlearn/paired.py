@@ -14,7 +14,7 @@ import numpy as np
 
 from radlearn import results, stats
 from radlearn.errors import DataError, nearest
-from radlearn.metrics import per_case, segmentation
+from radlearn.metrics import detection, per_case, segmentation
 
 _NAMES = {"auroc": "auc", "average_precision": "average_precision"}
 
@@ -66,9 +66,11 @@ def compare(
     Raises:
         DataError: if a run has no such predictions, or they are of other data or other cases.
     """
-    ours, theirs = (
-        results.read_predictions(_find(run, task, data, split, variant)) for run in (first, second)
-    )
+    paths = [_find(run, task, data, split, variant) for run in (first, second)]
+    boxes = [results.read_boxes(path) for path in paths]
+    if boxes[0] is not None and boxes[1] is not None:
+        return _of_boxes(boxes[0], boxes[1], (first.name, second.name), draws, seed)
+    ours, theirs = (results.read_predictions(path) for path in paths)
     if ours.data_hash != theirs.data_hash:
         raise DataError(
             f"{first.name} and {second.name} were scored on different versions of the data "
@@ -76,7 +78,11 @@ def compare(
         )
     if list(ours.label_names) != list(theirs.label_names):
         raise DataError(f"the runs scored {list(ours.label_names)} and {list(theirs.label_names)}")
-    order = _matching(ours, theirs, first.name, second.name)
+    order = _matching(ours.image_id, theirs.image_id, (first.name, second.name))
+    if not np.array_equal(ours.labels, theirs.labels[order], equal_nan=True):
+        raise DataError(
+            f"{first.name} and {second.name} were scored against different labels: evaluate both again"
+        )
     scores = theirs.scores[order]
     if np.isnan(ours.labels).all():
         of = _of_counts if segmentation.is_counts(ours.label_names) else _of_values
@@ -102,18 +108,15 @@ def _find(run: Path, task: str, data: str | None, split: str, variant: str) -> P
     return folder / f"{found[0]}.parquet"
 
 
-def _matching(ours: results.Predictions, theirs: results.Predictions, first: str, second: str) -> np.ndarray:
+def _matching(ours: Sequence[str], theirs: Sequence[str], names: tuple[str, str]) -> np.ndarray:
     """Where each of our cases is among theirs: by id, never by order."""
-    place = {case: row for row, case in enumerate(theirs.image_id)}
-    unshared = {*ours.image_id} ^ {*theirs.image_id}
-    if unshared or len(place) != len(theirs.image_id):
+    place = {case: row for row, case in enumerate(theirs)}
+    unshared = {*ours} ^ {*theirs}
+    if unshared or len(place) != len(theirs):
         raise DataError(
-            f"{len(unshared)} cases were scored by one of {first} and {second} only: evaluate both alike"
+            f"{len(unshared)} cases were scored by one of {' and '.join(names)} only: evaluate both alike"
         )
-    order = np.array([place[case] for case in ours.image_id])
-    if not np.array_equal(ours.labels, theirs.labels[order], equal_nan=True):
-        raise DataError(f"{first} and {second} were scored against different labels: evaluate both again")
-    return order
+    return np.array([place[case] for case in ours])
 
 
 def _of_scores(ours: results.Predictions, theirs: np.ndarray, draws: int, seed: int) -> list[PairedResult]:
@@ -163,6 +166,42 @@ def _of_counts(ours: results.Predictions, theirs: np.ndarray, draws: int, seed: 
             difference = stats.difference_of_draws(a - b, 0.95)
             rows.append(_row(metric, label, float(a[0]), float(b[0]), difference, ours.patient_id))
     return rows
+
+
+def _of_boxes(
+    ours: results.BoxPredictions,
+    theirs: results.BoxPredictions,
+    names: tuple[str, str],
+    draws: int,
+    seed: int,
+) -> list[PairedResult]:
+    """Average precision and fROC on the same draws of patients."""
+    if ours.data_hash != theirs.data_hash or list(ours.label_names) != list(theirs.label_names):
+        raise DataError(
+            f"{' and '.join(names)} were scored on different data or classes: evaluate both on one"
+        )
+    order = _matching(ours.image_id, theirs.image_id, names)
+    multiplicities, index = stats.drawn_patients(ours.patient_id, draws, seed)
+    found = []
+    for held, rows in ((ours, range(len(order))), (theirs, order.tolist())):
+        detections = detection.of_classes(
+            [held.boxes[i] for i in rows],
+            [held.scores[i] for i in rows],
+            [held.classes[i] for i in rows],
+            [held.truth[i] for i in rows],
+            [held.truth_classes[i] for i in rows],
+            len(held.label_names),
+        )
+        found.append(detection.scores_of_draws(detections, index, multiplicities))
+    there = [i for i, each in enumerate(detections) if each.num_boxes.any()]
+    labels = [("macro", there), *((name, [i]) for i, name in enumerate(ours.label_names) if i in there)]
+    rows_found = []
+    for metric in detection.METRICS:
+        for label, columns_of_label in labels:
+            a, b = (each[metric][:, columns_of_label].mean(1) for each in found)
+            difference = stats.difference_of_draws(a - b, 0.95)
+            rows_found.append(_row(metric, label, float(a[0]), float(b[0]), difference, ours.patient_id))
+    return rows_found
 
 
 def _row(

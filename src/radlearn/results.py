@@ -39,6 +39,8 @@ LOCK_TIMEOUT = 60.0
 
 _RESULTS_MARK = b"radlearn.results"
 _PREDICTIONS_MARK = b"radlearn.predictions"
+_BOX_COLUMNS = {"boxes": pa.float64(), "scores": pa.float64(), "classes": pa.int64()}
+_BOX_COLUMNS |= {"truth": pa.float64(), "truth_classes": pa.int64()}
 _ARROW_TYPES = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
 
 
@@ -110,6 +112,71 @@ def read(path: Path) -> list[Result]:
         Result(**known | {name: value for name, value in row.items() if name in known and value is not None})
         for row in table.to_pylist()
     ]
+
+
+@dataclass(frozen=True)
+class BoxPredictions:
+    """Boxes that were predicted, and those that are there, for every case of one evaluation.
+
+    Attributes:
+        image_id, patient_id: (N,).
+        label_names: names of the classes.
+        boxes, scores, classes: for each case (P, 4) x, y, w, h in pixels of the view, (P,) and (P,).
+        truth, truth_classes: for each case (M, 4) and (M,).
+        data_hash: fingerprint of the data card.
+    """
+
+    image_id: Sequence[str]
+    patient_id: Sequence[str]
+    label_names: Sequence[str]
+    boxes: Sequence[NDArray[np.float64]]
+    scores: Sequence[NDArray[np.float64]]
+    classes: Sequence[NDArray[np.int64]]
+    truth: Sequence[NDArray[np.float64]]
+    truth_classes: Sequence[NDArray[np.int64]]
+    data_hash: str = ""
+
+
+def write_boxes(
+    run_folder: Path,
+    predictions: BoxPredictions,
+    *,
+    task: str,
+    data: str,
+    split: str = "test",
+    variant: str = "",
+) -> Path:
+    """Write boxes as `write_predictions` writes scores: one row a case, a list a column."""
+    columns: dict[str, Any] = {
+        "image_id": pa.array([str(name) for name in predictions.image_id], pa.string()),
+        "patient_id": pa.array([str(name) for name in predictions.patient_id], pa.string()),
+    }
+    for name, kind in _BOX_COLUMNS.items():
+        rows = [np.asarray(each).ravel().tolist() for each in getattr(predictions, name)]
+        columns[name] = pa.array(rows, pa.list_(kind))
+    facts = {"box_labels": list(predictions.label_names), "data_hash": predictions.data_hash, "split": split}
+    table = pa.table(columns).replace_schema_metadata({_PREDICTIONS_MARK: json.dumps(facts).encode()})
+    path = run_folder / "predictions" / f"{predictions_stem(task, data, split, variant)}.parquet"
+    _make_folder(path.parent)
+    _write(path, table)
+    return path
+
+
+def read_boxes(path: Path) -> BoxPredictions | None:
+    """Read what `write_boxes` wrote; None where the file holds other predictions."""
+    table = _read(path)
+    facts = json.loads((table.schema.metadata or {}).get(_PREDICTIONS_MARK, b"{}"))
+    if "box_labels" not in facts:
+        return None
+    columns: dict[str, Any] = {name: [np.array(r) for r in table[name].to_pylist()] for name in _BOX_COLUMNS}
+    for name in ("boxes", "truth"):
+        columns[name] = [each.reshape(-1, 4).astype(np.float64) for each in columns[name]]
+    for name in ("classes", "truth_classes"):
+        columns[name] = [each.astype(np.int64) for each in columns[name]]
+    ids = {name: table[name].to_pylist() for name in ("image_id", "patient_id")}
+    return BoxPredictions(
+        **ids, **columns, label_names=tuple(facts["box_labels"]), data_hash=facts["data_hash"]
+    )
 
 
 def write_predictions(

@@ -131,7 +131,8 @@ def test_what_is_kept_of_each_case_gives_the_numbers_again(name):
 
 
 def dense_run(name, *, seed=0, **of):
-    task = registry.find("tasks", name)(lr=0.1, batch_size=16, max_epochs=8, patience=8)
+    narrow = {"head_width": 32} if "head_width" in registry.signature("tasks", name) else {}
+    task = registry.find("tasks", name)(lr=0.1, batch_size=16, max_epochs=8, patience=8, **narrow)
     return task.run(dense_cases.inputs(dense_cases.dense(**of), seed=seed))
 
 

@@ -236,7 +236,7 @@ def test_boxes_are_filled_where_there_are_no_masks():
     merged = run(without, max_epochs=3, merge=True)
     assert {r.label for r in merged.results} == {"foreground"}
     nothing = without.with_splits(lambda split: dataclasses.replace(split, boxes=[{}] * len(split)))
-    with pytest.raises(DataError, match="nothing to segment"):
+    with pytest.raises(DataError, match="no image has a mask: segmentation has nothing to learn"):
         run(nothing)
 
 

@@ -98,7 +98,7 @@ def _matched(overlap: FloatArray, thresholds: Sequence[float]) -> NDArray[np.boo
         return found
     for column, threshold in enumerate(thresholds):
         free = overlap.copy()
-        for row in range(len(free)):
+        for row in np.flatnonzero(overlap.max(1) > threshold).tolist():
             box = int(free[row].argmax())
             if free[row, box] > threshold:
                 found[row, column] = True
@@ -179,3 +179,69 @@ def _ranked(detections: Detections, weights: FloatArray | None) -> tuple[IntArra
     order = np.argsort(-detections.score, kind="stable")
     order = order[of_image[detections.image[order]] > 0]
     return order, of_image[detections.image[order]], float(of_image @ detections.num_boxes)
+
+
+# --- a whole split, several classes
+
+METRICS = ("map", "map@0.5", "map@0.75", "positive_map", "froc")
+
+
+def of_classes(
+    predicted: Sequence[FloatArray],
+    scores: Sequence[FloatArray],
+    kinds: Sequence[IntArray],
+    boxes: Sequence[FloatArray],
+    box_kinds: Sequence[IntArray],
+    num_classes: int,
+) -> list[Detections]:
+    """What is matched, class by class; arguments as for `match`, with the class of each box."""
+    found = []
+    for number in range(num_classes):
+        said = [np.asarray(k) == number for k in kinds]
+        there = [np.asarray(k) == number for k in box_kinds]
+        found.append(
+            match(
+                [np.asarray(b).reshape(-1, 4)[m] for b, m in zip(predicted, said, strict=True)],
+                [np.asarray(s)[m] for s, m in zip(scores, said, strict=True)],
+                [np.asarray(b).reshape(-1, 4)[m] for b, m in zip(boxes, there, strict=True)],
+            )
+        )
+    return found
+
+
+def scores_of(detections: Sequence[Detections], weights: FloatArray | None = None) -> dict[str, FloatArray]:
+    """Metric -> its value for each class (C,), NaN for a class without any box.
+
+    `map` is the mean over the thresholds 0.40 to 0.75, `map@0.5` and `map@0.75` are at one of them,
+    `positive_map` is that of images with boxes of the class alone.
+    """
+    found: dict[str, list[float]] = {name: [] for name in METRICS}
+    for each in detections:
+        precision = average_precision(each, weights)
+        of_images = np.ones(len(each.num_boxes)) if weights is None else np.asarray(weights, np.float64)
+        positive = np.where(each.num_boxes > 0, of_images, 0.0)
+        values = {
+            "map": precision.mean(),
+            "map@0.5": precision[THRESHOLDS.index(0.5)],
+            "map@0.75": precision[THRESHOLDS.index(0.75)],
+            "positive_map": average_precision(each, positive).mean(),
+            "froc": froc(each, weights),
+        }
+        for name, value in values.items():
+            found[name].append(float(value))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def scores_of_draws(
+    detections: Sequence[Detections], patients: IntArray, multiplicities: NDArray[np.integer]
+) -> dict[str, FloatArray]:
+    """Metric -> (1 + draws, C): on the data as they are, then on every draw of patients.
+
+    Args:
+        detections: of each class.
+        patients: (N,) row of `multiplicities` that belongs to each image.
+        multiplicities: (P, draws) how often each patient was drawn.
+    """
+    rows = [scores_of(detections)]
+    rows += [scores_of(detections, times[patients].astype(np.float64)) for times in multiplicities.T]
+    return {name: np.stack([row[name] for row in rows]) for name in METRICS}

@@ -1,4 +1,6 @@
-"""What dense tasks share: the choice of the learning rate, repeats, and finished trainings that are kept."""
+"""What dense tasks share: the choice of the learning rate, repeats and their rows, and the shelf of finished
+trainings.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +9,168 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from radlearn.data.views import EvaluationView
 from radlearn.dense_heads import Trunk
-from radlearn.errors import DataError
+from radlearn.errors import ConfigurationError, DataError
+from radlearn.records import Result
+from radlearn.stats import FloatArray, interval_of_draws
 from radlearn.tasks import _dense_training
-from radlearn.tasks._dense_cases import Arrays, Cases, Problem, size_of_maps
+from radlearn.tasks._dense_cases import Arrays, Cases, Problem, check_splits, few_shot, size_of_maps
 from radlearn.tasks._dense_training import Recipe, Trained
-from radlearn.tasks.base import Dense
+from radlearn.tasks.base import Dense, DenseSplit, Inputs, Task
 
 logger = logging.getLogger("radlearn")
 
+MACRO = "macro"
 _FORMAT = 1
 _GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one head scores.
+
+    Attributes:
+        draws: metric -> (1 + draws, C), on the data as they are, then on every draw of patients.
+        chances: metric -> (C,) what chance scores; a metric without has none.
+        num_positive: (C,) images that have each class.
+        macro: (C,) whether a class counts in the mean.
+    """
+
+    draws: Mapping[str, FloatArray]
+    chances: Mapping[str, FloatArray]
+    num_positive: np.ndarray
+    macro: np.ndarray
+
+
+class DenseTask(Task):
+    """A task that trains heads on maps.
+
+    Args:
+        recipe: how.
+        classes: names that are wanted, None for all; merge: as one class.
+        image_size: side of the images, None for the encoder's.
+        fraction, draw: share of the training patients in (0, 1], and which subset.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ("dense",)
+    labelled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        classes: Sequence[str] | None,
+        merge: bool,
+        image_size: int | None,
+        fraction: float,
+        draw: int,
+    ) -> None:
+        if not 0 < fraction <= 1:
+            raise ConfigurationError(f"task.fraction is a share above 0 and at most 1: got {fraction}")
+        self.recipe, self.merge = recipe, merge
+        self.classes = None if classes is None else list(classes)
+        self.image_size, self.fraction, self.draw = image_size, float(fraction), int(draw)
+
+    def opened(self, inputs: Inputs) -> tuple[Dense, int]:
+        """Encoder and images, with the share of the training patients; and the side of the images.
+
+        Raises:
+            ConfigurationError: if a split is missing.
+        """
+        dense = check_splits(self.name, inputs.dense)
+        train = few_shot(dense.train, self.fraction, inputs.seed, self.draw)
+        return dataclasses.replace(dense, train=train), self.image_size or dense.encoder.image_size
+
+    def wanted(self, there: Collection[str], what: str) -> list[str]:
+        """The classes to learn, of those that are drawn.
+
+        Raises:
+            DataError: if nothing is drawn, or a class that is asked for never is.
+        """
+        if not there:
+            raise DataError(f"no image has a {what}: {self.name} has nothing to learn")
+        absent = [name for name in self.classes or () if name not in there]
+        if absent:
+            raise DataError(
+                f"no image has a {what} of {', '.join(absent)}: there is {', '.join(sorted(there))}"
+            )
+        return sorted(there) if self.classes is None else self.classes
+
+    def rows(
+        self,
+        inputs: Inputs,
+        test: DenseSplit,
+        classes: Sequence[str],
+        trained: Sequence[Trained],
+        measure: Callable[[Trained, Sequence[str]], Measured],
+    ) -> list[Result]:
+        """For each metric a row of each class and of their mean: of every repeat, then of the repeats' mean.
+
+        The mean over repeats is taken on the same draws of patients: its interval is that of new patients
+        alone.
+
+        Args:
+            inputs: provenance.
+            test: the scored split.
+            classes: (C,) names.
+            trained: the heads.
+            measure: called with a head and the patients (N,) of what it predicts.
+        """
+        rows: list[Result] = []
+        every: list[Measured] = []
+        for number, head in enumerate(trained, 1):
+            patients = [test.patient_ids[i] for i in head.places.tolist()]
+            every.append(measure(head, patients))
+            if len(trained) > 1:
+                rows += self._rows(inputs, classes, every[-1], head, patients, variant_of(number, trained))
+        draws = {name: np.mean([found.draws[name] for found in every], axis=0) for name in every[0].draws}
+        mean = dataclasses.replace(every[-1], draws=draws)
+        return rows + self._rows(inputs, classes, mean, trained[-1], patients, "")
+
+    def _rows(
+        self,
+        inputs: Inputs,
+        classes: Sequence[str],
+        measured: Measured,
+        head: Trained,
+        patients: Sequence[str],
+        variant: str,
+    ) -> list[Result]:
+        labels = [(name, np.array([i])) for i, name in enumerate(classes)]
+        if not self.merge:
+            labels.insert(0, (MACRO, np.flatnonzero(measured.macro)))
+        found = []
+        for metric, values in measured.draws.items():
+            for label, columns in labels:
+                interval = interval_of_draws(values[:, columns].mean(1), 0.95)
+                chance = measured.chances.get(metric)
+                row = Result(
+                    run="", task=self.name, data="", data_hash="", split="", metric=metric, label=label,
+                    value=interval.value, low=interval.low, high=interval.high,
+                    chance=None if chance is None else float(chance[columns].mean()),
+                    num_cases=len(patients), num_patients=len(set(patients)),
+                    num_positive=None if label == MACRO else int(measured.num_positive[columns[0]]),
+                    variant=variant,
+                )  # fmt: skip
+                settings: dict[str, Any] = {"lr": head.lr, "fraction": self.fraction}
+                settings["draw"] = self.draw if self.fraction < 1 else None
+                settings["tuning_trials"] = len(self.recipe.rates)
+                found.append(dataclasses.replace(row, **{**inputs.provenance, **settings}))
+        return found
+
+
+def variant_of(number: int, trained: Sequence[Trained]) -> str:
+    """The variant of the rows and predictions of one of several heads; a single one is the headline."""
+    return f"repeat={number}" if len(trained) > 1 else ""
 
 
 def learn(problem: Problem, dense: Dense, recipe: Recipe, *, image_size: int, seed: int) -> list[Trained]:
@@ -57,12 +205,12 @@ def learn(problem: Problem, dense: Dense, recipe: Recipe, *, image_size: int, se
         )  # fmt: skip
         return found
 
-    chosen = recipe.lr[0]
-    if len(recipe.lr) > 1:
-        trials = [train(lr, seed, f"lr={lr:g}", predicts=False) for lr in recipe.lr]
+    chosen = recipe.rates[0]
+    if len(recipe.rates) > 1:
+        trials = [train(lr, seed, f"lr={lr:g}", predicts=False) for lr in recipe.rates]
         chosen = max(trials, key=lambda trial: trial.best).lr
         logger.info("lr=%g has the best validation %s", chosen, problem.metric)
-        if len(recipe.lr) > 2 and chosen in (max(recipe.lr), min(recipe.lr)):
+        if len(recipe.rates) > 2 and chosen in (max(recipe.rates), min(recipe.rates)):
             logger.warning("lr=%g is at the end of the candidates: give wider task.lr", chosen)
     return [
         train(chosen, each, f"lr={chosen:g}, head {i} of {recipe.repeats}", predicts=True)

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Recipe:
     """How a head is trained.
 
     Attributes:
-        lr: candidates; with several each is tried once and the best by validation is taken.
+        lr: the learning rate; of several each is tried once and the best by validation is taken.
         repeats: trainings with the chosen rate, each with a seed of its own.
         batch_size: images a step; the last, smaller batch of an epoch is dropped.
         max_epochs: at most; patience: epochs without a better validation metric that end it.
@@ -48,7 +48,7 @@ class Recipe:
         cache_gib: largest size of the maps that are kept in memory.
     """
 
-    lr: tuple[float, ...]
+    lr: Sequence[float] | float
     repeats: int = 1
     batch_size: int = 64
     max_epochs: int = 50
@@ -63,12 +63,18 @@ class Recipe:
     cache_gib: float = 4.0
 
     def __post_init__(self) -> None:
-        if not self.lr or min(self.lr) <= 0:
+        if not self.rates or min(self.rates) <= 0:
             raise ConfigurationError(f"task.lr is a learning rate above 0, or a list of them: got {self.lr}")
         low = {"repeats": 1, "batch_size": 1, "max_epochs": 1, "patience": 0, "warmup_steps": 0}
         for name, least in low.items():
             if getattr(self, name) < least:
                 raise ConfigurationError(f"task.{name} is at least {least}: got {getattr(self, name)}")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The candidates for the learning rate."""
+        given = (self.lr,) if isinstance(self.lr, int | float) else self.lr
+        return tuple(float(rate) for rate in given)
 
 
 @dataclass(frozen=True)

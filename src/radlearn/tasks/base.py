@@ -23,6 +23,7 @@ from radlearn.errors import ConfigurationError
 from radlearn.metrics import per_case
 from radlearn.metrics.classification import class_counts
 from radlearn.records import Result
+from radlearn.results import BoxPredictions
 from radlearn.stats import Interval, patient_bootstrap
 
 # Name of a metric in results -> its name in `stats`, and what chance scores (None: the share of positives).
@@ -206,11 +207,14 @@ class Values:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results, and what they can be recomputed from: for each variant the scores (N, L), or values a case."""
+    """Results, and what they can be recomputed from: for each variant the scores (N, L), values a case, or
+    boxes a case.
+    """
 
     results: list[Result]
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     values: Mapping[str, Values] = field(default_factory=dict)
+    boxes: Mapping[str, BoxPredictions] = field(default_factory=dict)
 
 
 class Task(ABC):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,16 +23,15 @@ from radlearn.data import masks
 from radlearn.data.views import EvaluationView
 from radlearn.dense_heads import DenseHead, LinearHead, UNetHead
 from radlearn.encoders.base import Encoder
-from radlearn.errors import ConfigurationError, DataError, nearest
+from radlearn.errors import ConfigurationError, nearest
 from radlearn.losses.dense import dice_loss
 from radlearn.metrics import per_case
 from radlearn.metrics import segmentation as metrics
-from radlearn.records import Result
-from radlearn.stats import FloatArray, drawn_patients, interval_of_draws
-from radlearn.tasks._dense import learn
-from radlearn.tasks._dense_cases import Arrays, Problem, check_splits, few_shot
+from radlearn.stats import FloatArray, drawn_patients
+from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn, variant_of
+from radlearn.tasks._dense_cases import Arrays, Problem
 from radlearn.tasks._dense_training import Recipe, Trained
-from radlearn.tasks.base import Dense, DenseSplit, Evaluation, Inputs, Task, Values
+from radlearn.tasks.base import DenseSplit, Evaluation, Inputs, Values
 
 logger = logging.getLogger("radlearn")
 
@@ -97,7 +96,7 @@ class Masks(Problem):
         return float(metrics.ratios(np.sum([each["counts"] for each in predicted], axis=0))["dice"].mean())
 
 
-class Segmentation(Task):
+class Segmentation(DenseTask):
     """Dice of a head trained on a frozen encoder, or together with it.
 
     Args:
@@ -116,16 +115,14 @@ class Segmentation(Task):
     """
 
     name: ClassVar[str] = "segmentation"
-    needs: ClassVar[tuple[str, ...]] = ("dense",)
-    labelled: ClassVar[bool] = False
-    headline: ClassVar[tuple[str, str]] = ("dice", "macro")
+    headline: ClassVar[tuple[str, str]] = ("dice", MACRO)
 
     def __init__(
         self,
         *,
         head: str = "linear",
         finetune: bool = False,
-        lr: float | Sequence[float] = (1e-1, 3e-2, 1e-2, 3e-3),
+        lr: float | Sequence[float] = (3e-1, 1e-1, 3e-2, 1e-2),
         repeats: int = 1,
         classes: Sequence[str] | None = None,
         merge: bool = False,
@@ -142,118 +139,56 @@ class Segmentation(Task):
         draw: int = 0,
     ) -> None:
         if head not in HEADS:
-            raise ConfigurationError(
-                f"task.head is one of {', '.join(HEADS)}: got '{head}'{nearest(head, HEADS)}"
-            )
-        if not 0 < fraction <= 1:
-            raise ConfigurationError(f"task.fraction is a share above 0 and at most 1: got {fraction}")
-        rates = (lr,) if isinstance(lr, int | float) else tuple(lr)
-        self.recipe = Recipe(
-            lr=tuple(float(rate) for rate in rates), repeats=repeats, batch_size=batch_size,
-            max_epochs=max_epochs, patience=patience, finetune=finetune, warmup_steps=warmup_steps,
-            warmup_lr=warmup_lr, lr_reset=lr_reset, cache_gib=cache_gib,
+            known = f"{', '.join(HEADS)}: got '{head}'{nearest(head, HEADS)}"
+            raise ConfigurationError(f"task.head is one of {known}")
+        recipe = Recipe(
+            lr=lr, repeats=repeats, batch_size=batch_size, max_epochs=max_epochs, patience=patience,
+            finetune=finetune, warmup_steps=warmup_steps, warmup_lr=warmup_lr, lr_reset=lr_reset,
+            cache_gib=cache_gib,
         )  # fmt: skip
-        self.head, self.per_class, self.merge = head, per_class, merge
-        self.classes = None if classes is None else list(classes)
-        self.image_size, self.fraction, self.draw = image_size, float(fraction), int(draw)
+        super().__init__(
+            recipe, classes=classes, merge=merge, image_size=image_size, fraction=fraction, draw=draw
+        )
+        self.head, self.per_class = head, per_class
 
     def run(self, inputs: Inputs) -> Evaluation:
         """Train, predict, count."""
-        dense = check_splits(self.name, inputs.dense)
-        from_boxes = not any(cell for split in _splits(dense) for cell in split.masks)
-        dense, classes = self._drawn(dense, from_boxes)
-        dense = dataclasses.replace(dense, train=few_shot(dense.train, self.fraction, inputs.seed, self.draw))
+        dense, size = self.opened(inputs)
+        splits = (dense.train, dense.validate, dense.test)
+        from_boxes = not any(cell for split in splits for cell in split.masks)
+        drawn = [split.boxes if from_boxes else split.masks for split in splits]
+        classes = self.wanted({name for cells in drawn for cell in cells for name in cell}, "mask")
+        if self.merge:
+            dense = dense.with_splits(lambda split: merged(split, classes, from_boxes))
+            classes = [MERGED]
         problem = Masks(classes, head=self.head, per_class=self.per_class, from_boxes=from_boxes)
-        size = self.image_size or dense.encoder.image_size
-        trained = learn(problem, dense, self.recipe, image_size=size, seed=inputs.seed)
-        return self._evaluated(inputs, dense, classes, trained, size * size)
+        heads = learn(problem, dense, self.recipe, image_size=size, seed=inputs.seed)
 
-    def _drawn(self, dense: Dense, from_boxes: bool) -> tuple[Dense, list[str]]:
-        """The classes, and the inputs with one class where they are merged.
+        def measure(head: Trained, patients: Sequence[str]) -> Measured:
+            counts = np.stack([predicted["counts"] for predicted in head.predicted])
+            _tell_of_collapse(counts, classes, size**2, head)
+            positive = (counts[..., 0] + counts[..., 2] > 0).sum(0)
+            draws = _draws(counts, patients, size**2, inputs)
+            return Measured(draws, _chances(counts, size**2), positive, np.ones(len(classes), bool))
 
-        Raises:
-            DataError: if nothing is drawn, or a class that is asked for never is.
-        """
-        cells = [c for split in _splits(dense) for c in (split.boxes if from_boxes else split.masks)]
-        there = sorted({name for cell in cells for name in cell})
-        if not there:
-            raise DataError("no image has a mask or a box: there is nothing to segment")
-        wanted = there if self.classes is None else self.classes
-        absent = [name for name in wanted if name not in there]
-        if absent:
-            raise DataError(f"no image has a mask of {', '.join(absent)}: there is {', '.join(there)}")
-        if not self.merge:
-            return dense, wanted
-        return dense.with_splits(lambda split: merged_classes(split, wanted, from_boxes)), [MERGED]
+        rows = self.rows(inputs, dense.test, classes, heads, measure)
+        return Evaluation(rows, values={
+            variant_of(number, heads): _values(head, dense.test, classes)
+            for number, head in enumerate(heads, 1)
+        })  # fmt: skip
 
-    def _evaluated(
-        self, inputs: Inputs, dense: Dense, classes: Sequence[str], trained: Sequence[Trained], pixels: int
-    ) -> Evaluation:
-        rows: list[Result] = []
-        values: dict[str, Values] = {}
-        of_heads: list[dict[str, FloatArray]] = []
-        for number, each in enumerate(trained, 1):
-            counts = np.stack([predicted["counts"] for predicted in each.predicted])
-            ids, patients = (
-                [names[i] for i in each.places.tolist()]
-                for names in (dense.test.image_ids, dense.test.patient_ids)
-            )
-            _tell_of_collapse(counts, classes, pixels, each)
-            of_heads.append(_draws(counts, patients, pixels, inputs))
-            variant = f"repeat={number}" if len(trained) > 1 else ""
-            flat = counts.reshape(len(counts), -1).astype(np.float64)
-            values[variant] = Values(ids, patients, metrics.columns_of(classes), flat)
-            if variant:
-                rows += self._rows(inputs, classes, of_heads[-1], counts, patients, pixels, each.lr, variant)
-        # The same draws of patients for every head: the mean's interval is that of new patients alone.
-        mean = {name: np.mean([found[name] for found in of_heads], axis=0) for name in of_heads[0]}
-        rows += self._rows(inputs, classes, mean, counts, patients, pixels, trained[0].lr, "")
-        return Evaluation(rows, values=values)
 
-    def _rows(
-        self,
-        inputs: Inputs,
-        classes: Sequence[str],
-        draws: Mapping[str, FloatArray],
-        counts: np.ndarray,
-        patients: Sequence[str],
-        pixels: int,
-        lr: float,
-        variant: str,
-    ) -> list[Result]:
-        """A row for each metric and class, and for the mean over classes.
-
-        Args:
-            draws: metric -> (1 + draws, C).
-        """
-        chances = _chances(counts, pixels)
-        positive = (counts[..., 0] + counts[..., 2] > 0).sum(0)
-        labels = [(name, [i]) for i, name in enumerate(classes)]
-        if len(classes) > 1 or self.merge is False:
-            labels.insert(0, ("macro", list(range(len(classes)))))
-        found = []
-        for metric, values in draws.items():
-            for label, columns in labels:
-                interval = interval_of_draws(values[:, columns].mean(1), 0.95)
-                row = Result(
-                    run="", task=self.name, data="", data_hash="", split="", metric=metric, label=label,
-                    value=interval.value, low=interval.low, high=interval.high,
-                    chance=float(chances[metric][columns].mean()) if metric in chances else None,
-                    num_cases=len(counts), num_patients=len(set(patients)),
-                    num_positive=int(positive[columns[0]]) if label != "macro" else None,
-                    variant=variant,
-                )  # fmt: skip
-                changes: dict[str, Any] = {"lr": lr, "fraction": self.fraction}
-                changes["draw"] = self.draw if self.fraction < 1 else None
-                changes["tuning_trials"] = len(self.recipe.lr)
-                found.append(dataclasses.replace(row, **{**inputs.provenance, **changes}))
-        return found
+def _values(head: Trained, test: DenseSplit, classes: Sequence[str]) -> Values:
+    """The counts of each image, flat."""
+    ids, patients = ([names[i] for i in head.places.tolist()] for names in (test.image_ids, test.patient_ids))
+    counts = np.stack([predicted["counts"].ravel() for predicted in head.predicted]).astype(np.float64)
+    return Values(ids, patients, metrics.columns_of(classes), counts)
 
 
 MERGED = "foreground"
 
 
-def merged_classes(split: DenseSplit, classes: Sequence[str], from_boxes: bool) -> DenseSplit:
+def merged(split: DenseSplit, classes: Sequence[str], from_boxes: bool) -> DenseSplit:
     """The split with these classes as one."""
     if from_boxes:
         boxes = [[c[n] for n in classes if n in c] for c in split.boxes]
@@ -263,10 +198,6 @@ def merged_classes(split: DenseSplit, classes: Sequence[str], from_boxes: bool) 
     # Runs may overlap: a text of several masks' runs is their union.
     texts = [" ".join(c[n] for n in classes if n in c) for c in split.masks]
     return dataclasses.replace(split, masks=[{MERGED: text} if text else {} for text in texts])
-
-
-def _splits(dense: Dense) -> tuple[DenseSplit, ...]:
-    return dense.train, dense.validate, dense.test
 
 
 def _draws(counts: np.ndarray, patients: Sequence[str], pixels: int, inputs: Inputs) -> dict[str, FloatArray]:
