@@ -67,9 +67,37 @@ def test_runs_stand_side_by_side_with_holes_where_one_lacks_a_label(rows):
     assert line.cells[1] is None
 
 
-def test_other_metrics_are_kept(rows):
-    dice = rows.head(1).with_columns(metric=pl.lit("dice"))
-    assert [row["metric"] for row in scores.other_measures(pl.concat([rows, dice]))] == ["dice"]
+def other(rows, task, metric, label, value, variant=""):
+    changed = {"task": task, "metric": metric, "label": label, "value": value, "variant": variant}
+    return rows.head(1).with_columns(**{k: pl.lit(v) for k, v in changed.items()}).select(rows.columns)
+
+
+def test_other_metrics_have_tables_of_their_own(rows):
+    found = [
+        other(rows, "segmentation", metric, label, value)
+        for metric, label, value in (("dice", "macro", 0.3), ("dice", "mass", 0.4), ("iou", "mass", 0.2))
+    ]
+    found += [other(rows, "segmentation", "dice", "mass", 0.6, "head=unet")]
+    (plain, table), (unet, _) = scores.other_tables(pl.concat([rows, *found]))
+    assert plain == "Segmentation on phantom_cxr, test split"
+    assert unet == f"{plain}, head=unet"
+    assert [column.heading for column in table.columns] == ["dice", "iou"]
+    values = {line.label: [c and c["value"] for c in line.cells] for line in table.lines}
+    assert values == {"mass": [0.4, 0.2], "macro": [0.3, None]}
+    assert scores.other_tables(rows) == []
+
+
+def test_other_metrics_of_runs_stand_side_by_side(rows):
+    runs = {
+        name: pl.concat(
+            [rows, *(other(rows, "retrieval", m, "image_to_report", v) for m in ("recall@1", "recall@10"))]
+        )
+        for name, v in (("a", 0.2), ("b", 0.3))
+    }
+    ((title, table),) = scores.others_together({**runs, "c": rows})
+    assert title.endswith("test split: recall@10")
+    assert [column.heading for column in table.columns] == ["a", "b"]
+    assert [cell["value"] for cell in table.lines[0].cells] == [0.2, 0.3]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class About:
     roc: Sequence[pictures.Picture]
     maps: Sequence[pictures.Picture]
     cases: Sequence[pictures.Picture]
-    others: Sequence[scores.Row]
+    others: Sequence[tuple[str, scores.ScoreTable]]
     budget: Mapping[str, Any]
     versions: Sequence[tuple[str, str]]
     commands: Sequence[str]
@@ -73,6 +73,7 @@ class Page:
     title: str
     runs: Sequence[About]
     subjects: Sequence[Subject]
+    others: Sequence[tuple[str, scores.ScoreTable]]
     together: Sequence[pictures.Picture]
     synthetic: Sequence[str]
     do_not_share: Sequence[str]
@@ -155,6 +156,7 @@ def compose(folders: Sequence[RunFolder], *, cases: bool) -> Page:
         title=", ".join(folder.name for folder in folders),
         runs=runs,
         subjects=[_subject(folders, subject) for subject in named],
+        others=scores.others_together(results) if len(folders) > 1 else [],
         together=pictures.training_together(folders),
         synthetic=list(dict.fromkeys([*trained, *scored])),
         do_not_share=list(closed) if cases else [],
@@ -222,7 +224,7 @@ def _about(run: RunFolder, *, cases: bool) -> About:
         roc=pictures.roc(run),
         maps=pictures.maps(run),
         cases=pictures.cases(run, allowed=cases),
-        others=scores.other_measures(run.results),
+        others=scores.other_tables(run.results),
         budget={column: last.get(column) for column in comparison.BUDGETS},
         versions=[
             tuple(part.partition("=")[::2]) for part in (last.get("versions") or "").split(",") if part

@@ -18,6 +18,14 @@ REFERENCE_VARIANTS = {"untrained": "Untrained network"}
 _VARIANTS = {"negative=no_x": "Negative prompt “No X”", **REFERENCE_VARIANTS}
 MEASURES = {AUC: "AUC", AVERAGE_PRECISION: "Average precision"}
 
+# Of other tasks, what runs are compared by.
+HEADLINES = {
+    "retrieval": "recall@10",
+    "localisation": "region_auc",
+    "segmentation": "dice",
+    "detection": "map",
+}
+
 Row = Mapping[str, Any]
 
 
@@ -114,9 +122,46 @@ def of_subject(results: pl.DataFrame, subject: tuple[str, str, str]) -> pl.DataF
     return results.filter((pl.col("task") == task) & (pl.col("data") == data) & (pl.col("split") == split))
 
 
-def other_measures(results: pl.DataFrame) -> Sequence[Row]:
-    """Rows that no score table shows: every metric that is neither AUC nor average precision."""
-    return results.filter(~pl.col("metric").is_in(list(MEASURES))).to_dicts()
+def other_tables(results: pl.DataFrame) -> list[tuple[str, ScoreTable]]:
+    """Tables, with their titles, of what no AUC table shows: a table each task, data set, split and variant,
+    a column a metric.
+    """
+    found = []
+    for subject, variant in _others(results):
+        own = of_subject(results, subject)
+        metrics = dict.fromkeys(m for m in own["metric"].to_list() if m not in MEASURES)
+        columns = [Column(m, rows, with_chance=True) for m in metrics if (rows := pick(own, m, variant))]
+        found.append((_title(subject, variant), ScoreTable(*subject, tuple(columns), _lines(columns, ()))))
+    return found
+
+
+def others_together(results: Mapping[str, pl.DataFrame]) -> list[tuple[str, ScoreTable]]:
+    """The same for several runs side by side: of each task its headline metric, a column a run."""
+    every = dict.fromkeys(key for rows in results.values() for key in _others(rows))
+    found = []
+    for subject, variant in every:
+        own = {run: of_subject(rows, subject) for run, rows in results.items()}
+        metrics = [m for rows in own.values() for m in rows["metric"].to_list() if m not in MEASURES]
+        metric = HEADLINES.get(subject[0], metrics[0])
+        columns = [Column(run, rows) for run, o in own.items() if (rows := pick(o, metric, variant))]
+        if len(columns) > 1:
+            title = f"{_title(subject, variant)}: {metric}"
+            found.append((title, ScoreTable(*subject, tuple(columns), _lines(columns, ()))))
+    return found
+
+
+def _others(results: pl.DataFrame) -> list[tuple[tuple[str, str, str], str]]:
+    """Task, data set and split, and variant, of rows that are neither AUC nor average precision."""
+    rows = results.filter(~pl.col("metric").is_in(list(MEASURES))).iter_rows(named=True)
+    keys = (((str(r["task"]), str(r["data"]), str(r["split"])), variant_of(r)) for r in rows)
+    return list(dict.fromkeys(keys))
+
+
+def _title(subject: tuple[str, str, str], variant: str) -> str:
+    task, data, split = subject
+    return f"{display(task, 80)} on {data}, {split} split" + (
+        f", {variant_title(variant)}" if variant else ""
+    )
 
 
 def variant_of(row: Row) -> str:
