@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import dense_cases
 import numpy as np
 import pytest
 
-from radlearn import composition, registry, results
+from radlearn import composition, gather, registry, results
+from radlearn.datasets import open_dataset
+from radlearn.encoders.small_cnn import SmallCNN
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.evaluate import evaluate
+from radlearn.tasks.base import Dense, Inputs
+from radlearn.tasks.detection import Detection
+from radlearn.tasks.segmentation import Segmentation
 from radlearn.training.pretrain import pretrain
 
 SETTINGS = [
@@ -42,8 +50,11 @@ def scored(folders, run, task, *overrides):
     return evaluate(composition.compose("evaluate", [*given, *folders, *overrides]))
 
 
+DENSE = [name for name in registry.names("tasks") if "dense" in registry.find("tasks", name).needs]
+
+
 @pytest.mark.parametrize("run", METHODS)
-@pytest.mark.parametrize("task", registry.names("tasks"))
+@pytest.mark.parametrize("task", [name for name in registry.names("tasks") if name not in DENSE])
 def test_every_task_runs_on_every_kind_of_run(runs, folders, run, task):
     rows = scored(folders, run, task)
     metric, label = registry.find("tasks", task).headline
@@ -116,3 +127,59 @@ def test_two_runs_are_compared_case_by_case(runs, folders):
     }
     assert ("recall@5", "report_to_image") in ranks
     assert np.isfinite(ranks["median_rank", "image_to_report"].difference.p_value)
+
+
+# --- masks and boxes
+
+DRAWN = [
+    "covid_rural", "ct_folders", "deeplesion", "nih_boxes", "object_cxr", "phantom_ct", "phantom_cxr",
+    "rsna_pneumonia", "siim_pneumothorax",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_heads_learn_on_every_data_set_with_masks_or_boxes(name, tmp_path):
+    """Its miniature release, one epoch: every image is found and everything drawn is in the view."""
+    data = open_dataset(
+        {"name": name, "size": 64}, {"cache": str(tmp_path), "data": str(tmp_path)}, smoke=True
+    )
+    splits = {split: gather.dense_split(data, data.split(split)) for split in ("train", "validate", "test")}
+    # SIIM's made-up masks are thinner than a pixel of 64.
+    side = 224 if name == "siim_pneumothorax" else 64
+    dense = Dense(encoder=SmallCNN(image_size=side, multiplier=0.25), **splits)
+    # What is scored has something to find in every miniature release.
+    drawn = [bool(m) or bool(b) for m, b in zip(dense.train.masks, dense.train.boxes, strict=True)]
+    dense = dataclasses.replace(dense, test=dense.train.take(np.flatnonzero(drawn)))
+    inputs = Inputs(
+        image_ids=dense.test.image_ids, patient_ids=dense.test.patient_ids, labels=np.zeros((0, 0)),
+        label_names=(), dense=dense, num_bootstrap=5,
+    )  # fmt: skip
+    has_boxes = any(dense.train.boxes)
+    for task in (Segmentation(lr=0.1, max_epochs=1), Detection(lr=1e-3, max_epochs=1, head_width=16)):
+        if isinstance(task, Detection) and not has_boxes:
+            with pytest.raises(DataError, match="no image has a box"):
+                task.run(inputs)
+            continue
+        evaluation = task.run(inputs)
+        assert evaluation.results[0].num_cases == len(dense.test)
+        kept = next(iter((evaluation.boxes or evaluation.values).values()))
+        if isinstance(task, Segmentation):
+            counts = kept.values.reshape(len(dense.test), -1, 3)
+            assert (counts[:, :, [0, 2]].sum((1, 2)) > 0).all()
+        else:
+            assert sum(map(len, kept.truth)) == sum(len(b) for c in dense.test.boxes for b in c.values())
+
+
+def test_a_data_set_without_masks_and_boxes_is_refused(runs, folders, tmp_path):
+    registry.find("manifests", "openi").fake(tmp_path)
+    of = ["data=openi", f"data.root={tmp_path}", "data.size=32"]
+    with pytest.raises(DataError, match="openi has neither masks nor boxes"):
+        scored(folders, "tokens", "segmentation", *of)
+
+
+def test_nothing_to_find_is_refused():
+    dense = dense_cases.dense()
+    bare = dataclasses.replace(dense.test, masks=[{}] * len(dense.test), boxes=[{}] * len(dense.test))
+    for task in (Segmentation(lr=0.1, max_epochs=1), Detection(lr=1e-3, max_epochs=1, head_width=16)):
+        with pytest.raises(DataError, match="nothing is drawn on any of the 40 images"):
+            task.run(dense_cases.inputs(dataclasses.replace(dense, test=bare)))

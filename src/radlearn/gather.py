@@ -163,9 +163,9 @@ def _dense(
     of_run = extract.of_run(subject)
     return Dense(
         encoder=copy.deepcopy(subject.model.objective.image_encoder),
-        train=_dense_split(data, data.split("train")),
-        validate=_dense_split(data, data.split("validate")),
-        test=_dense_split(data, rows),
+        train=dense_split(data, data.split("train")),
+        validate=dense_split(data, data.split("validate")),
+        test=dense_split(data, rows),
         identity={**of_run.identity, "data": data.card.fingerprint,
                   "images": extract.images_state(data.source)},
         folder=subject.folder / "trainings",
@@ -175,7 +175,16 @@ def _dense(
     )  # fmt: skip
 
 
-def _dense_split(data: Dataset, rows: np.ndarray) -> DenseSplit:
+def dense_split(data: Dataset, rows: np.ndarray) -> DenseSplit:
+    """Images of a data set with what is drawn on them.
+
+    Args:
+        data: with the columns `mask` or `boxes`.
+        rows: of its table.
+
+    Raises:
+        DataError: if the source sizes are not known, in whose pixels masks and boxes are.
+    """
     table = data.rows[rows.tolist()]
     drawn = [name for name in ("mask", "boxes") if name in table.columns]
     cells = {name: table[name].to_list() for name in drawn}

@@ -127,9 +127,15 @@ class DenseTask(Task):
         """
         rows: list[Result] = []
         every: list[Measured] = []
+        patients: list[str] = []
         for number, head in enumerate(trained, 1):
             patients = [test.patient_ids[i] for i in head.places.tolist()]
             every.append(measure(head, patients))
+            if not every[-1].num_positive.any():
+                raise DataError(
+                    f"nothing is drawn on any of the {len(patients)} images that are scored: {self.name} has "
+                    "nothing to find"
+                )
             if len(trained) > 1:
                 rows += self._rows(inputs, classes, every[-1], head, patients, variant_of(number, trained))
         draws = {name: np.mean([found.draws[name] for found in every], axis=0) for name in every[0].draws}
