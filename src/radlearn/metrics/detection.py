@@ -25,7 +25,7 @@ _RECALL_POINTS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class Detections:
-    """Predictions of one class on a split, and what they hit.
+    """Predictions of one class on a split, the most confident first, and what they hit.
 
     Attributes:
         image: (P,) image of each prediction.
@@ -81,12 +81,14 @@ def match(
         first, none_left = _centres(given, truth)
         hits.append(first)
         idle.append(none_left)
+    confidence = np.concatenate(score)
+    order = np.argsort(-confidence, kind="stable")
     return Detections(
-        image=np.concatenate(image),
-        score=np.concatenate(score),
-        matched=np.concatenate(matched),
-        hits=np.concatenate(hits),
-        idle=np.concatenate(idle),
+        image=np.concatenate(image)[order],
+        score=confidence[order],
+        matched=np.concatenate(matched)[order],
+        hits=np.concatenate(hits)[order],
+        idle=np.concatenate(idle)[order],
         num_boxes=np.array([len(np.asarray(truth).reshape(-1, 4)) for truth in boxes]),
     )
 
@@ -176,9 +178,9 @@ def froc(detections: Detections, weights: FloatArray | None = None) -> float:
 def _ranked(detections: Detections, weights: FloatArray | None) -> tuple[IntArray, FloatArray, float]:
     """Predictions that count in descending order, their weights, and the weight of all boxes."""
     of_image = np.ones(len(detections.num_boxes)) if weights is None else np.asarray(weights, np.float64)
-    order = np.argsort(-detections.score, kind="stable")
-    order = order[of_image[detections.image[order]] > 0]
-    return order, of_image[detections.image[order]], float(of_image @ detections.num_boxes)
+    weight = of_image[detections.image]
+    order = np.flatnonzero(weight)
+    return order, weight[order], float(of_image @ detections.num_boxes)
 
 
 # --- a whole split, several classes
