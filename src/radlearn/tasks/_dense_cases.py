@@ -111,12 +111,12 @@ class Cases:
         return len(self.places)
 
     def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[Any, Any, np.ndarray]]:
-        """(maps or images, targets, places) of these cases, `size` at a time."""
+        """(maps in half precision or images, targets, places) of these cases, `size` at a time."""
         starts = range(0, len(order), size)
         if self.maps is not None:
             for start in starts:
                 some = torch.from_numpy(order[start : start + size])
-                inputs = {name: value[some].float() for name, value in self.maps.items()}
+                inputs = {name: value[some] for name, value in self.maps.items()}
                 yield self._with_targets(inputs, self.places[some.numpy()])
             return
         wanted = [self.places[order[start : start + size]].tolist() for start in starts]

@@ -143,7 +143,8 @@ class HeadModule(L.LightningModule):
     def forward(self, inputs: Any) -> Any:
         """Maps or images -> what the head says."""
         if self.trunk is None:
-            return self.head(inputs)
+            # They travel to the device in half precision.
+            return self.head({name: value.float() for name, value in inputs.items()})
         learns = self.training and self.recipe.finetune and not self.warming_up
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             maps = self.trunk(inputs)
