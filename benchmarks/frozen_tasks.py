@@ -61,7 +61,7 @@ def main():
     logging.getLogger("radlearn").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    encoder = ResNetLevels(arch=given.arch, image_size=given.size)
+    encoder = ResNetLevels(arch=given.arch, image_size=given.size).eval()
     splits = [split(n, given.size, i) for i, n in enumerate((given.images, *[given.images // 2] * 2))]
 
     def run(cache_gib):

@@ -44,6 +44,11 @@ def test_logits_are_enlarged_as_interpolate_does():
         (lambda: SmallCNN(multiplier=0.25), 96),
         (lambda: SmallCNN(multiplier=0.25), 112),
         (lambda: TimmImage(arch="vit_tiny_patch16_224", hidden_size=24, num_layers=1, num_heads=2), 64),
+        (lambda: TimmImage(arch="vit_small_patch8_224", hidden_size=24, num_layers=1, num_heads=2), 64),
+        (lambda: TimmImage(arch="vit_small_patch14_dinov2", hidden_size=24, num_layers=1, num_heads=2), 224),
+        (lambda: TimmImage(arch="vit_small_patch32_224", hidden_size=24, num_layers=1, num_heads=2), 64),
+        (lambda: TimmImage(arch="resnet18"), 100),
+        (lambda: TimmImage(arch="mambaout_femto"), 96),  # channels last
     ],
 )
 def test_every_encoder_enters_every_head(encoder, size):
@@ -54,9 +59,8 @@ def test_every_encoder_enters_every_head(encoder, size):
         maps = Trunk(encoder, head.names)(images)
         found = head(maps)
         if kind is YoloHead:
-            strides = [-(-size // out.shape[-1]) for out in found]
             assert [out.shape[:2] for out in found] == [(2, 24)] * 3
-            assert [2 ** round(torch.tensor(float(s)).log2().item()) for s in strides] == [32, 16, 8]
+            assert [out.shape[-1] for out in found] == [-(-size // stride) for stride in (32, 16, 8)]
         else:
             assert found.shape == (2, 3, size, size)
         outputs = found if isinstance(found, tuple) else (found,)
@@ -67,3 +71,30 @@ def test_every_encoder_enters_every_head(encoder, size):
 def test_anchors_grow_with_the_image():
     head = YoloHead(SmallCNN(), 1, 112)
     assert head.anchors[0][1] == (ANCHORS[0][1][0] / 2, ANCHORS[0][1][1] / 2)
+
+
+def test_maps_of_strides_that_are_no_neighbours_are_refused():
+    """They would be cut to a quarter of the image, or repeated at its edge."""
+    encoder = SmallCNN(multiplier=0.25)
+    head = UNetHead(encoder, 1, 96)
+    maps = Trunk(encoder, head.names)(torch.zeros(1, 1, 96, 96, dtype=torch.uint8))
+    maps["stride_8"] = maps["stride_4"][:, :48]
+    with pytest.raises(ValueError, match="are not of one stride"):
+        head(maps)
+
+
+def test_the_map_of_a_vit_stays_in_place():
+    """Whatever its patch: a bright corner is in the same corner of every map."""
+    for arch in ("vit_small_patch8_224", "vit_small_patch14_dinov2", "vit_small_patch32_224"):
+        encoder = TimmImage(arch=arch, hidden_size=24, num_layers=1, num_heads=2)
+        side = 56 * 4
+        images = torch.zeros(2, 1, side, side, dtype=torch.uint8)
+        images[1, :, -56:, -56:] = 255
+        with torch.no_grad():
+            for stride, values in encoder.eval().maps(images).items():
+                assert values.shape[-1] == -(-side // stride)
+                change = (values[1] - values[0]).abs().sum(0)
+                place = int(change.argmax())
+                row, column = divmod(place, change.shape[1])
+                assert row >= change.shape[0] // 2, (arch, stride)
+                assert column >= change.shape[1] // 2, (arch, stride)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -127,18 +126,20 @@ def test_an_export_replaces_itself_and_nothing_else(runs, folders, tmp_path):
     before = (first / "backbone_weights.pt").stat().st_ino
     assert export.main(settings(folders, "run=radlearn")) == first
     assert (first / "backbone_weights.pt").stat().st_ino != before
-    shutil.rmtree(first)
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    (first / "notes.txt").write_text("mine")
     for form in ("backbone", "checkpoint"):
-        with pytest.raises(ConfigurationError, match=f"is no export of format={form}"):
-            export.main(
-                settings(folders, "run=radlearn", f"format={form}", f"output_dir={tmp_path / 'notes'}")
-            )
+        with pytest.raises(ConfigurationError, match=f"no part of an export of format={form}"):
+            export.main(settings(folders, "run=radlearn", f"format={form}"))
+    assert (first / "notes.txt").read_text() == "mine"
+    assert (first / "backbone_weights.pt").exists()
     live = checkpoint.latest(runs["radlearn"].folder)
-    with pytest.raises(ConfigurationError, match="a run resumes from"):
+    with pytest.raises(ConfigurationError, match=r"state\.pt, which is no part"):
         export.main(settings(folders, "run=radlearn", "format=checkpoint", f"output_dir={live}"))
-    assert (tmp_path / "notes" / "mine.txt").read_text() == "mine"
+    # A path that leads back out of a folder that is not there yet names a folder that is.
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"holds mine\.txt"):
+        export.main(settings(folders, "run=radlearn", f"output_dir={tmp_path / 'new' / '..'}"))
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_full_disk_leaves_the_earlier_export(runs, folders, tmp_path, monkeypatch):

@@ -181,5 +181,18 @@ def test_nothing_to_find_is_refused():
     dense = dense_cases.dense()
     bare = dataclasses.replace(dense.test, masks=[{}] * len(dense.test), boxes=[{}] * len(dense.test))
     for task in (Segmentation(lr=0.1, max_epochs=1), Detection(lr=1e-3, max_epochs=1, head_width=16)):
-        with pytest.raises(DataError, match="nothing is drawn on any of the 40 images"):
+        with pytest.raises(DataError, match="nothing is drawn on any of the 40 images of the test split"):
             task.run(dense_cases.inputs(dataclasses.replace(dense, test=bare)))
+
+
+@pytest.mark.parametrize("split", ["train", "validate"])
+def test_heads_are_not_scored_on_what_they_learn_from_or_are_chosen_by(runs, folders, split):
+    with pytest.raises(ConfigurationError, match="is not scored on it"):
+        scored(folders, "tokens", "segmentation", f"split={split}")
+
+
+def test_several_masks_of_a_class_are_their_union():
+    found = gather._masks(
+        [{"class": "a", "rle": "0 2"}, {"class": "b", "rle": "9 1"}, {"class": "a", "rle": "4 3"}]
+    )
+    assert found == {"a": "0 2 4 3", "b": "9 1"}

@@ -69,6 +69,26 @@ def test_counts_of_pixels_are_compared_as_dice(tmp_path):
     )
 
 
+def test_the_mean_of_repeats_is_compared(tmp_path):
+    """The headline of several heads has no file of its own: those of its heads are averaged."""
+    random = np.random.default_rng(0)
+    names, nothing = segmentation.columns_of(["mass"]), np.full((40, 3), np.nan)
+    dice = {}
+    for run in "ab":
+        for k in (1, 2, 3):
+            counts = random.integers(1, 30, (40, 3)).astype(float)
+            write(tmp_path / run, counts, nothing, names=names, task="segmentation",
+                  variant=f"repeat={k} repeats=3")  # fmt: skip
+            tp, fp, fn = counts.sum(0)
+            dice[run, k] = 2 * tp / (2 * tp + fp + fn)
+    found = compare(tmp_path / "a", tmp_path / "b", task="segmentation", variant="repeats=3", draws=20)
+    row = next(r for r in found if (r.metric, r.label) == ("dice", "mass"))
+    assert row.first == pytest.approx(np.mean([dice["a", k] for k in (1, 2, 3)]))
+    assert row.second == pytest.approx(np.mean([dice["b", k] for k in (1, 2, 3)]))
+    one = compare(tmp_path / "a", tmp_path / "b", task="segmentation", variant="repeat=2 repeats=3", draws=20)
+    assert next(r for r in one if r.metric == "dice").first == pytest.approx(dice["a", 2])
+
+
 def test_a_better_run_is_found_whatever_the_order_of_its_rows(tmp_path, cases):
     labels, good, poor = cases
     order = np.random.default_rng(1).permutation(400)

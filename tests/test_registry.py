@@ -68,3 +68,16 @@ def test_a_file_with_two_plugins_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("RADLEARN_PLUGINS", str(tmp_path))
     with pytest.raises(ConfigurationError, match="must define one Objective: it defines 2"):
         registry.find("objectives", "two")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, n) for kind in registry.BASES for n in registry.names(kind) if kind != "figures"],
+)
+def test_a_signature_read_from_the_source_is_that_of_the_class(kind, name):
+    """Whatever file its base class stands in: otherwise none of its settings could be given."""
+    import inspect
+
+    parameters = inspect.signature(registry.find(kind, name).__init__).parameters.values()
+    wanted = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert set(registry.signature(kind, name)) >= wanted

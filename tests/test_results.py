@@ -288,3 +288,12 @@ def test_table_prints_every_cell_and_reads_no_markup():
     for cell in ("Zero-shot", "[red]nodule", "0.812", "[0.790, 0.834]", "phantom_cxr (synthetic)"):
         assert cell in shown.getvalue()
     assert results.table([]).row_count == 0
+
+
+def test_a_long_variant_has_a_file_name_that_fits():
+    stems = {
+        results.predictions_stem("segmentation", "phantom_cxr", variant=f"classes={i}" + "é" * 300)
+        for i in "ab"
+    }
+    assert len(stems) == 2
+    assert all(len(stem.encode()) < 200 for stem in stems)

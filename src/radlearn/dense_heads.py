@@ -219,6 +219,12 @@ def _cbl(width: int, out: int, kernel: int) -> nn.Sequential:
 
 
 def _as_large(x: Tensor, other: Tensor) -> Tensor:
-    """The map, cut or repeated at its edge to the size of another: images need not be multiples of 32."""
+    """The map, cut or repeated at its edge to the size of another: images need not be multiples of 32.
+
+    Raises:
+        ValueError: if they differ by more than a pixel: they are not maps of neighbouring strides.
+    """
     height, width = (o - s for o, s in zip(other.shape[2:], x.shape[2:], strict=True))
+    if max(abs(height), abs(width)) > 1:
+        raise ValueError(f"maps of {tuple(x.shape[2:])} and {tuple(other.shape[2:])} are not of one stride")
     return x if height == width == 0 else F.pad(x, (0, width, 0, height), mode="replicate")

@@ -25,6 +25,8 @@ logger = logging.getLogger("radlearn")
 
 # Settings of tasks that have a column of their own in the results.
 _COLUMNS = ("name", "fraction", "draw")
+# Settings that change no number.
+_SILENT = ("cache_gib",)
 
 
 def evaluate(config: dict[str, Any]) -> list[Result]:
@@ -54,8 +56,13 @@ def evaluate(config: dict[str, Any]) -> list[Result]:
 def _deviations(config: Mapping[str, Any]) -> str:
     """What is set otherwise than by default and changes a number: such rows never replace the headline's."""
     settings, known = config["task"], registry.signature("tasks", config["task"]["name"]) or {}
-    own = {k: v for k, v in settings.items() if known.get(k, ...) is not ... and k not in _COLUMNS}
+    own = {
+        k: v for k, v in settings.items() if known.get(k, ...) is not ... and k not in (*_COLUMNS, *_SILENT)
+    }
     marks = [f"{k}={v}" for k, v in sorted(own.items()) if json.dumps(v) != json.dumps(known[k])]
+    # A head that is trained depends on the seed; elsewhere it draws patients alone.
+    trains = "dense" in registry.find("tasks", config["task"]["name"]).needs
+    marks += [f"seed={config['seed']}"] if trains and config["seed"] != 1 else []
     marks += [] if config["checkpoint"] == "auto" else [f"checkpoint={config['checkpoint']}"]
     return " ".join(marks)
 

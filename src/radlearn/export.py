@@ -21,12 +21,18 @@ import torch
 from torch import Tensor
 
 from radlearn import terminal
+from radlearn.encoders import _token_model
 from radlearn.encoders.base import Encoder
 from radlearn.errors import ConfigurationError, DataError
 from radlearn.subject import Subject, open_run
 from radlearn.training import checkpoint
 
 BACKBONE, ABOUT, CARD = "backbone_weights.pt", "backbone.json", "README.md"
+# What each form writes.
+_FILES = {
+    "backbone": (BACKBONE, ABOUT, CARD),
+    "checkpoint": (checkpoint.WEIGHTS, checkpoint.CONFIG, checkpoint.ABOUT, _token_model.FOLDER),
+}
 _LOADING = {
     "torchvision": """\
 model = torchvision.models.get_model("{arch}"){stem}
@@ -60,16 +66,18 @@ def export(config: Mapping[str, Any]) -> Path:
         DataError: if it cannot be written; nothing is left half written.
     """
     subject = open_run({**config, "device": "cpu"})
-    folder = Path(config["output_dir"] or subject.folder / "export").expanduser()
+    folder = Path(config["output_dir"] or subject.folder / "export").expanduser().resolve()
     write = {"backbone": _write_backbone, "checkpoint": _write_checkpoint}[config["format"]]
     _refuse_foreign(folder, config["format"])
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
         write(subject, temporary)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        folder.mkdir(exist_ok=True)
+        for path in temporary.iterdir():
+            if (folder / path.name).is_dir():
+                shutil.rmtree(folder / path.name)
+            path.replace(folder / path.name)
     except OSError as error:
         raise DataError(
             f"cannot write {folder}: {error.strerror or error}; free space or set output_dir"
@@ -80,14 +88,17 @@ def export(config: Mapping[str, Any]) -> Path:
 
 
 def _refuse_foreign(folder: Path, form: str) -> None:
-    """An earlier export is replaced; a folder of anything else is not."""
-    mark = ABOUT if form == "backbone" else checkpoint.ABOUT
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / mark).exists())):
+    """An earlier export of the same form is replaced, and nothing else is ever touched."""
+    if not folder.exists():
+        return
+    others = [folder.name]
+    if folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if path.name not in _FILES[form])
+    if others:
         raise ConfigurationError(
-            f"{folder} exists and is no export of format={form}: set output_dir to a new folder"
+            f"{folder} holds {', '.join(others[:3])}, which is no part of an export of format={form}: set "
+            "output_dir to a new folder"
         )
-    if (folder / checkpoint.STATE).exists():
-        raise ConfigurationError(f"{folder} is a checkpoint that a run resumes from: set another output_dir")
 
 
 def _write_checkpoint(subject: Subject, folder: Path) -> None:

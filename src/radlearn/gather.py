@@ -63,8 +63,13 @@ def gather(
     if task.labelled and not data.card.label_names:
         raise DataError(f"{data.card.name} has no labels to score against: set data.label_cols")
     learns = "train" in task.needs
-    if learns and split == "train":
+    if (learns or "dense" in task.needs) and split == "train":
         raise ConfigurationError("a task that learns from the training split is not scored on it: set split")
+    if "dense" in task.needs and split == "validate":
+        raise ConfigurationError(
+            "the validation split chooses weights and learning rate of this task, which is not scored on it: "
+            "set split"
+        )
     made: FeatureFile | None = None
     if {"embeddings", "features"} & set(task.needs):
         made = vectors(subject, data, split, config)
@@ -160,7 +165,8 @@ def _dense(
     """
     if not {"mask", "boxes"} & set(data.rows.columns):
         raise DataError(f"{data.card.name} has neither masks nor boxes")
-    of_run = extract.of_run(subject)
+    of_run, card = extract.of_run(subject), data.card
+    statistics = None if card.mean is None or card.std is None else (card.mean, card.std)
     return Dense(
         encoder=copy.deepcopy(subject.model.objective.image_encoder),
         train=dense_split(data, data.split("train")),
@@ -169,6 +175,8 @@ def _dense(
         identity={**of_run.identity, "data": data.card.fingerprint,
                   "images": extract.images_state(data.source)},
         folder=subject.folder / "trainings",
+        statistics=statistics,
+        short_side=data.short_side,
         device=device(config["device"]),
         num_workers=config["num_workers"],
         progress=progress,
@@ -204,9 +212,17 @@ def dense_split(data: Dataset, rows: np.ndarray) -> DenseSplit:
         source=data.source,
         rows=data.source_rows[rows],
         sizes=sizes.to_numpy(),
-        masks=[{str(m["class"]): m["rle"] for m in cell or []} for cell in cells.get("mask", empty)],
+        masks=[_masks(cell or []) for cell in cells.get("mask", empty)],
         boxes=boxes,
     )
+
+
+def _masks(cell: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Class -> run lengths; those of several masks of a class behind each other, which is their union."""
+    found: dict[str, list[str]] = {}
+    for mask in cell:
+        found.setdefault(str(mask["class"]), []).append(mask["rle"])
+    return {name: " ".join(texts) for name, texts in found.items()}
 
 
 def _binary(labels: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ nothing about a difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,10 +67,14 @@ def compare(
         DataError: if a run has no such predictions, or they are of other data or other cases.
     """
     paths = [_find(run, task, data, split, variant) for run in (first, second)]
-    boxes = [results.read_boxes(path) for path in paths]
-    if boxes[0] is not None and boxes[1] is not None:
-        return _of_boxes(boxes[0], boxes[1], (first.name, second.name), draws, seed)
-    ours, theirs = (results.read_predictions(path) for path in paths)
+    heads = [[results.read_boxes(path) for path in of_run] for of_run in paths]
+    if all(head is not None for of_run in heads for head in of_run):
+        ours_boxes, theirs_boxes = ([head for head in of_run if head is not None] for of_run in heads)
+        return _of_boxes(ours_boxes, theirs_boxes, (first.name, second.name), draws, seed)
+    if any(len(of_run) > 1 for of_run in paths):
+        every = [[results.read_predictions(path) for path in of_run] for of_run in paths]
+        return _of_counts(every[0], every[1], (first.name, second.name), draws, seed)
+    ours, theirs = (results.read_predictions(of_run[0]) for of_run in paths)
     if ours.data_hash != theirs.data_hash:
         raise DataError(
             f"{first.name} and {second.name} were scored on different versions of the data "
@@ -85,27 +89,41 @@ def compare(
         )
     scores = theirs.scores[order]
     if np.isnan(ours.labels).all():
-        of = _of_counts if segmentation.is_counts(ours.label_names) else _of_values
-        return of(ours, scores, draws, seed)
+        if segmentation.is_counts(ours.label_names):
+            return _of_counts([ours], [theirs], (first.name, second.name), draws, seed)
+        return _of_values(ours, scores, draws, seed)
     return _of_scores(ours, scores, draws, seed)
 
 
-def _find(run: Path, task: str, data: str | None, split: str, variant: str) -> Path:
+def _find(run: Path, task: str, data: str | None, split: str, variant: str) -> list[Path]:
+    """The file of a variant; of a mean over repeats those of all repeats."""
     folder = run / "predictions"
     names = sorted(path.stem for path in folder.glob("*.parquet")) if folder.is_dir() else []
     sets = [data] if data else sorted({name.split("-")[1] for name in names if name.startswith(f"{task}-")})
-    stems = [results.predictions_stem(task, each, split, variant) for each in sets]
-    found = [stem for stem in stems if stem in names]
+    found = {each: stems for each in sets if (stems := _stems(names, task, each, split, variant))}
     if len(found) != 1:
-        wanted = stems[0] if stems else task
+        wanted = results.predictions_stem(task, sets[0], split, variant) if sets else task
         there = ", ".join(names) or "none"
         raise DataError(
-            f"{run.name} has predictions of {', '.join(found)}: say which data"
+            f"{run.name} has predictions of {', '.join(stems[0] for stems in found.values())}: say which data"
             if found
             else f"{run.name} has no predictions of {wanted}: there is {there}{nearest(wanted, names)}; "
             "evaluate it first"
         )
-    return folder / f"{found[0]}.parquet"
+    return [folder / f"{stem}.parquet" for stems in found.values() for stem in stems]
+
+
+def _stems(names: Sequence[str], task: str, data: str, split: str, variant: str) -> list[str]:
+    stem = results.predictions_stem(task, data, split, variant)
+    if stem in names:
+        return [stem]
+    found: list[str] = []
+    while True:
+        repeat = f"repeat={len(found) + 1} {variant}".strip()
+        stem = results.predictions_stem(task, data, split, repeat)
+        if stem not in names:
+            return found
+        found.append(stem)
 
 
 def _matching(ours: Sequence[str], theirs: Sequence[str], names: tuple[str, str]) -> np.ndarray:
@@ -146,62 +164,79 @@ def _of_values(ours: results.Predictions, theirs: np.ndarray, draws: int, seed: 
     return rows
 
 
-def _of_counts(ours: results.Predictions, theirs: np.ndarray, draws: int, seed: int) -> list[PairedResult]:
-    """Dice and its relatives: ratios of sums over the same draws of patients."""
-    classes = segmentation.classes_of(ours.label_names)
-    multiplicities, index = stats.drawn_patients(ours.patient_id, draws, seed)
-    first, second = (
-        segmentation.ratios_of_draws(
-            scores.reshape(len(scores), len(classes), -1).astype(np.int64), index, multiplicities
-        )
-        for scores in (ours.scores, theirs)
-    )
-    rows = []
-    for metric in first:
-        for label, columns in [
-            ("macro", slice(None)),
-            *((n, slice(i, i + 1)) for i, n in enumerate(classes)),
-        ]:
-            a, b = (found[metric][:, columns].mean(1) for found in (first, second))
-            difference = stats.difference_of_draws(a - b, 0.95)
-            rows.append(_row(metric, label, float(a[0]), float(b[0]), difference, ours.patient_id))
-    return rows
-
-
-def _of_boxes(
-    ours: results.BoxPredictions,
-    theirs: results.BoxPredictions,
+def _of_counts(
+    ours: Sequence[results.Predictions],
+    theirs: Sequence[results.Predictions],
     names: tuple[str, str],
     draws: int,
     seed: int,
 ) -> list[PairedResult]:
-    """Average precision and fROC on the same draws of patients."""
-    if ours.data_hash != theirs.data_hash or list(ours.label_names) != list(theirs.label_names):
-        raise DataError(
-            f"{' and '.join(names)} were scored on different data or classes: evaluate both on one"
-        )
-    order = _matching(ours.image_id, theirs.image_id, names)
-    multiplicities, index = stats.drawn_patients(ours.patient_id, draws, seed)
-    found = []
-    for held, rows in ((ours, range(len(order))), (theirs, order.tolist())):
+    """Dice and its relatives, ratios of sums: the mean over each run's heads, on the same draws."""
+    first = ours[0]
+    for held in (*ours, *theirs):
+        if held.data_hash != first.data_hash or list(held.label_names) != list(first.label_names):
+            raise DataError(f"{' and '.join(names)} were scored on different data or classes: evaluate again")
+    classes = segmentation.classes_of(first.label_names)
+    multiplicities, index = stats.drawn_patients(first.patient_id, draws, seed)
+
+    def of(head: results.Predictions) -> dict[str, stats.FloatArray]:
+        scores = head.scores[_matching(first.image_id, head.image_id, names)]
+        counts = scores.reshape(len(scores), len(classes), -1).astype(np.int64)
+        return segmentation.ratios_of_draws(counts, index, multiplicities)
+
+    return _of_draws([_mean(map(of, heads)) for heads in (ours, theirs)], classes, first.patient_id)
+
+
+def _of_boxes(
+    ours: Sequence[results.BoxPredictions],
+    theirs: Sequence[results.BoxPredictions],
+    names: tuple[str, str],
+    draws: int,
+    seed: int,
+) -> list[PairedResult]:
+    """Average precision and fROC, the mean over each run's heads, on the same draws of patients."""
+    first = ours[0]
+    for held in (*ours, *theirs):
+        if held.data_hash != first.data_hash or list(held.label_names) != list(first.label_names):
+            raise DataError(f"{' and '.join(names)} were scored on different data or classes: evaluate again")
+    multiplicities, index = stats.drawn_patients(first.patient_id, draws, seed)
+
+    def of(head: results.BoxPredictions) -> dict[str, stats.FloatArray]:
+        rows = _matching(first.image_id, head.image_id, names).tolist()
         detections = detection.of_classes(
-            [held.boxes[i] for i in rows],
-            [held.scores[i] for i in rows],
-            [held.classes[i] for i in rows],
-            [held.truth[i] for i in rows],
-            [held.truth_classes[i] for i in rows],
-            len(held.label_names),
+            [head.boxes[i] for i in rows],
+            [head.scores[i] for i in rows],
+            [head.classes[i] for i in rows],
+            [head.truth[i] for i in rows],
+            [head.truth_classes[i] for i in rows],
+            len(head.label_names),
         )
-        found.append(detection.scores_of_draws(detections, index, multiplicities))
-    there = [i for i, each in enumerate(detections) if each.num_boxes.any()]
-    labels = [("macro", there), *((name, [i]) for i, name in enumerate(ours.label_names) if i in there)]
-    rows_found = []
-    for metric in detection.METRICS:
-        for label, columns_of_label in labels:
-            a, b = (each[metric][:, columns_of_label].mean(1) for each in found)
+        return detection.scores_of_draws(detections, index, multiplicities)
+
+    return _of_draws([_mean(map(of, heads)) for heads in (ours, theirs)], first.label_names, first.patient_id)
+
+
+def _mean(heads: Iterable[dict[str, stats.FloatArray]]) -> dict[str, stats.FloatArray]:
+    every = list(heads)
+    return {metric: np.mean([head[metric] for head in every], axis=0) for metric in every[0]}
+
+
+def _of_draws(
+    found: Sequence[dict[str, stats.FloatArray]], classes: Sequence[str], patients: Sequence[str]
+) -> list[PairedResult]:
+    """Differences of two runs from their draws (1 + draws, C): of each class, and of the mean of those with a
+    value.
+    """
+    rows = []
+    for metric, first in found[0].items():
+        second = found[1][metric]
+        there = np.flatnonzero(~np.isnan(first[0]) & ~np.isnan(second[0]))
+        labels = [("macro", there), *((name, np.array([i])) for i, name in enumerate(classes) if i in there)]
+        for label, columns in labels:
+            a, b = (values[:, columns].mean(1) for values in (first, second))
             difference = stats.difference_of_draws(a - b, 0.95)
-            rows_found.append(_row(metric, label, float(a[0]), float(b[0]), difference, ours.patient_id))
-    return rows_found
+            rows.append(_row(metric, label, float(a[0]), float(b[0]), difference, patients))
+    return rows
 
 
 def _row(

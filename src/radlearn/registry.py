@@ -149,9 +149,25 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
     path = _files(kind).get(name)
     if path is None:
         return None
-    classes = {**_classes(Path(__file__).parent / kind / "base.py"), **_classes(path)}
+    classes: dict[str, ast.ClassDef] = {}
+    for file in (Path(__file__).parent / kind / "base.py", *_helpers(kind, path), path):
+        classes |= _classes(file)
     own = [c for c in _classes(path) if _descends(c, BASES[kind], classes)]
     return _arguments(own[-1], classes) if own else {}
+
+
+def _helpers(kind: str, path: Path) -> list[Path]:
+    """The kind's private modules that a plug-in's file imports names from: a base class may stand there."""
+    prefix = f"radlearn.{kind}._"
+    names = [
+        n.module for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ImportFrom)
+    ]
+    files = [
+        Path(__file__).parent / kind / f"{name.rpartition('.')[2]}.py"
+        for name in names
+        if name is not None and name.startswith(prefix)
+    ]
+    return [file for file in files if file.is_file()]
 
 
 @cache

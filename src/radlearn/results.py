@@ -10,6 +10,7 @@ can be computed again.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -36,6 +37,8 @@ SCHEMA_VERSION = 1
 # Rows that agree in all of these are the same measurement; the later one replaces the earlier.
 KEY = ("run", "task", "data", "split", "metric", "label", "seed", "fraction", "draw", "variant")
 LOCK_TIMEOUT = 60.0
+# File systems take names of 255 bytes; a temporary name is longer than the stem.
+_LONGEST_STEM = 160
 
 _RESULTS_MARK = b"radlearn.results"
 _PREDICTIONS_MARK = b"radlearn.predictions"
@@ -227,7 +230,11 @@ def write_predictions(
 def predictions_stem(task: str, data: str, split: str = "test", variant: str = "") -> str:
     """Name, without suffix, of the file that holds the predictions of a task; see `write_predictions`."""
     parts = [task, data, split if split != "test" else "", variant]
-    return "-".join(_file_part(part) for part in parts if part)
+    stem = "-".join(_file_part(part) for part in parts if part)
+    if len(stem.encode()) <= _LONGEST_STEM:
+        return stem
+    head = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    return f"{head}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -11,6 +11,7 @@ import torch
 
 from radlearn.data.views import EvaluationView
 from radlearn.dense_heads import LinearHead, Trunk
+from radlearn.encoders.small_cnn import SmallCNN
 from radlearn.errors import ConfigurationError, DataError, TrainingError
 from radlearn.metrics import segmentation as metrics
 from radlearn.tasks import _dense_cases, _dense_training
@@ -136,6 +137,14 @@ def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
     assert len(trained) == 9
 
 
+def test_classes_merged_another_way_are_another_training(tmp_path):
+    """Images and class name are the same, the targets are not."""
+    both = run(dense_cases.dense(folder=tmp_path), merge=True, max_epochs=3)
+    one = run(dense_cases.dense(folder=tmp_path), merge=True, classes=["striped"], max_epochs=3)
+    assert row(one, label="foreground").chance < row(both, label="foreground").chance
+    assert one.results == run(merge=True, classes=["striped"], max_epochs=3).results
+
+
 def test_maps_are_computed_once_where_they_fit():
     """Three splits in six batches, and one pass to see how large maps are; otherwise in every epoch."""
     fits, large = dense_cases.dense(), dense_cases.dense()
@@ -146,17 +155,35 @@ def test_maps_are_computed_once_where_they_fit():
     assert row(results[0]).value == pytest.approx(row(results[1]).value, abs=0.02)
 
 
-def test_a_frozen_encoder_stays_as_it_is():
+@pytest.mark.parametrize("settings", [{}, {"cache_gib": 0}, {"finetune": True, "warmup_steps": 1}])
+def test_the_encoder_that_is_given_stays_as_it_is(settings):
     of = dense_cases.dense()
     before = of.encoder.gain.detach().clone()
-    run(of, cache_gib=0, max_epochs=2)
-    run(of, finetune=True, max_epochs=2, warmup_steps=1)
+    run(of, max_epochs=2, **settings)
     assert torch.equal(of.encoder.gain, before)
     assert of.encoder.gain.grad is None
 
 
-def modules(recipe, lr=0.1):
-    encoder = dense_cases.Patches()
+@pytest.mark.parametrize(
+    ("settings", "moves"),
+    [
+        ({"finetune": False}, False),
+        ({"finetune": True, "warmup_steps": 99}, False),
+        ({"finetune": True, "warmup_steps": 2}, True),
+    ],
+)
+def test_batch_norms_of_an_encoder_that_does_not_learn_stand_still(settings, moves):
+    """Also of one that is handed over in training mode."""
+    encoder = SmallCNN(image_size=dense_cases.SIDE, multiplier=0.25).train()
+    recipe = Recipe(lr=(0.01,), batch_size=16, max_epochs=2, **settings)
+    _, module, cases, of = modules(recipe, encoder=encoder)
+    before = encoder.blocks[0][1].running_mean.clone()
+    _dense_training.fit(module, *cases, recipe, 0, of, "")
+    assert torch.equal(encoder.blocks[0][1].running_mean, before) != moves
+
+
+def modules(recipe, lr=0.1, encoder=None):
+    encoder = encoder or dense_cases.Patches()
     problem = Masks(["bright"], head="linear", per_class=True, from_boxes=False)
     head = LinearHead(encoder, 1, dense_cases.SIDE)
     module = HeadModule(head, Trunk(encoder, head.names), problem, recipe, lr)
@@ -195,20 +222,40 @@ def test_the_warm_up_has_a_rate_of_its_own():
     assert module.trainer.optimizers[0].param_groups[0]["lr"] == 1e-3
 
 
-def test_training_ends_when_the_metric_stands_still_and_keeps_the_best_weights():
-    recipe = Recipe(lr=(1e-9,), batch_size=16, max_epochs=40, patience=3)
-    _, module, cases, of = modules(recipe, lr=1e-9)
+def test_training_ends_when_the_metric_stands_still_and_keeps_the_best_weights(monkeypatch):
+    """The metric is best after the second epoch; three more are none better."""
+    recipe = Recipe(lr=(0.1,), batch_size=16, max_epochs=40, patience=3)
+    _, module, cases, of = modules(recipe)
+    values, weights = iter([0.3, 0.5, 0.5, 0.4, 0.49]), []
+
+    def score(predicted):
+        weights.append(module.head.classify.weight.detach().clone())
+        return next(values)
+
+    monkeypatch.setattr(module.problem, "score", score)
     _dense_training.fit(module, *cases, recipe, 0, of, "")
-    assert module.epochs == 4
-    assert module.best_epoch == 1
-    module.head.classify.weight.data.fill_(9.0)
+    assert (module.epochs, module.best_epoch, module.best) == (5, 2, 0.5)
+    assert not torch.equal(weights[1], weights[4])
     module.restore_best()
-    assert module.head.classify.weight.abs().max() < 9
+    assert torch.equal(module.head.classify.weight, weights[1])
 
 
-def test_a_rate_that_diverges_says_so():
+def test_a_rate_that_diverges_is_not_taken(tmp_path, caplog):
+    import logging
+
     with pytest.raises(TrainingError, match=r"lr=1e\+30: take lower rates"):
         run(lr=1e30, max_epochs=3)
+    with pytest.raises(TrainingError, match="not finite with any of lr"):
+        run(lr=[1e30, 1e31], max_epochs=3)
+    logging.getLogger("radlearn").propagate = True
+    with caplog.at_level(logging.WARNING, logger="radlearn"):
+        found = run(dense_cases.dense(folder=tmp_path), lr=[1e30, 0.3], max_epochs=3)
+    assert "the other rates are tried" in caplog.text
+    assert row(found).lr == 0.3
+    # It is not tried a second time either.
+    of = dense_cases.dense(folder=tmp_path)
+    assert run(of, lr=[1e30, 0.3], max_epochs=3).results == found.results
+    assert of.encoder.passes == 0
 
 
 def test_a_unet_learns_too():
@@ -245,13 +292,23 @@ def test_images_that_cannot_be_read_are_left_out():
         evaluation = run(dense_cases.dense(broken=[0, 7]), max_epochs=2, cache_gib=cache_gib)
         assert row(evaluation).num_cases == 38
         assert "image-7" not in evaluation.values[""].case_ids
-    with pytest.raises(DataError, match="no image of the train split could be read"):
-        run(dense_cases.dense(broken=range(48)), max_epochs=2)
+    for cache_gib in (4.0, 0.0):
+        with pytest.raises(DataError, match="no image of the train split could be read"):
+            run(dense_cases.dense(broken=range(48)), max_epochs=2, cache_gib=cache_gib)
+    of = dense_cases.dense()
+    for name in ("validate", "test"):
+        broken = dataclasses.replace(
+            getattr(of, name), source=dense_cases.dense(broken=range(48)).test.source
+        )
+        with pytest.raises(DataError, match=f"no image of the {name} split could be read"):
+            run(dataclasses.replace(of, **{name: broken}), max_epochs=2, cache_gib=0.0)
 
 
 def test_a_share_of_the_training_patients():
     evaluation = run(fraction=0.25, draw=1, max_epochs=2)
     assert row(evaluation).fraction == 0.25
+    # Other cases learnt from: predictions of their own, as few-shot tasks have.
+    assert list(evaluation.values) == ["fraction=0.25, draw=1"]
     assert row(evaluation).draw == 1
     train = dense_cases.dense().train
     some, more = (_dense_cases.few_shot(train, f, 0, 1) for f in (0.25, 0.5))
@@ -261,6 +318,62 @@ def test_a_share_of_the_training_patients():
         train.masks[some.rows[0]],
         train.image_ids.index(some.image_ids[0]),
     ]
+
+
+@pytest.mark.parametrize("name", ["train", "validate", "test"])
+def test_a_split_on_which_nothing_is_drawn_is_refused(name):
+    """Without annotations the validation split would choose weights and rates by chance."""
+    of = dense_cases.dense()
+    bare = dataclasses.replace(getattr(of, name), masks=[{}] * len(getattr(of, name)))
+    with pytest.raises(DataError, match=f"nothing is drawn on any of the .* images of the {name} split"):
+        run(dataclasses.replace(of, **{name: bare}))
+
+
+def test_a_class_that_the_scored_split_lacks_counts_zero_in_dice_and_nowhere_else():
+    of = dense_cases.dense()
+    only = [{k: v for k, v in m.items() if k == "bright"} for m in of.test.masks]
+    found = run(dataclasses.replace(of, test=dataclasses.replace(of.test, masks=only)), max_epochs=4)
+    assert row(found).value == pytest.approx(row(found, label="bright").value / 2)
+    assert row(found, "positive_dice").value == row(found, "positive_dice", "bright").value
+    assert np.isnan(row(found, "positive_dice", "striped").value)
+
+
+def test_images_are_normalised_by_the_data_if_asked():
+    of = dataclasses.replace(dense_cases.dense(), statistics=(0.45, 0.2))
+    own, data = (run(of, max_epochs=2, normalise=how) for how in ("encoder", "data"))
+    assert row(own).value != row(data).value
+    assert of.encoder.normalise.std.item() == 0.5
+    with pytest.raises(ConfigurationError, match="no pixel statistics; prepare it"):
+        run(normalise="data")
+    with pytest.raises(ConfigurationError, match=r"task\.normalise is encoder or data"):
+        Segmentation(normalise="dat")
+
+
+def test_more_pixels_than_are_stored_are_refused():
+    of = dataclasses.replace(dense_cases.dense(), short_side=48)
+    with pytest.raises(ConfigurationError, match=r"data\.size=64"):
+        run(of)
+
+
+def test_maps_too_large_for_half_precision_are_kept_in_another():
+    of = dense_cases.dense()
+    of.encoder.gain.data *= 1e6
+    problem = Masks(["bright"], head="linear", per_class=True, from_boxes=False)
+    view, trunk = EvaluationView(dense_cases.SIDE, fit="pad_square"), Trunk(of.encoder, ("local",))
+    (kept,) = _dense_cases.Cases(of.test, problem, view, trunk, of, "test").maps.values()
+    images = torch.from_numpy(view.batch(of.test.source.images)).unsqueeze(1)
+    torch.testing.assert_close(kept.float(), trunk(images)["local"], rtol=0.01, atol=1e3)
+    assert kept.abs().max() > 65_504
+    of.encoder.gain.data.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="values that are not finite"):
+        run(of)
+
+
+@pytest.mark.parametrize(
+    ("settings", "highest"), [({}, 0.3), ({"head": "unet"}, 1e-3), ({"finetune": True}, 3e-4)]
+)
+def test_rates_suit_what_learns(settings, highest):
+    assert max(Segmentation(**settings).recipe.rates) == highest
 
 
 def test_counts_are_exact_in_reduced_precision():

@@ -17,8 +17,8 @@ from radlearn.errors import ConfigurationError, nearest
 from radlearn.records import Encoded
 
 # The simple feature pyramid of a plain ViT (Li et al. 2022, arXiv:2203.16527), without its learned layers:
-# the stride-16 map is resampled by these factors to strides 4, 8, 16, 32.
-_PYRAMID = (4.0, 2.0, 1.0, 0.5)
+# its last map, whatever the patch size, is resampled to these strides.
+_STRIDES = (4, 8, 16, 32)
 
 
 class TimmImage(Encoder):
@@ -83,7 +83,12 @@ class TimmImage(Encoder):
         self._check_size(images)
         x = self.trunk.forward_features(self.normalise(images))
         pooled = self.trunk.forward_head(x, pre_logits=True)
-        local = x[:, self.num_prefix_tokens :] if x.ndim == 3 else x.flatten(2).transpose(1, 2)
+        if x.ndim == 3:
+            local = x[:, self.num_prefix_tokens :]
+        elif getattr(self.trunk, "output_fmt", "NCHW") == "NHWC":
+            local = x.flatten(1, 2)
+        else:
+            local = x.flatten(2).transpose(1, 2)
         return Encoded(pooled, local)
 
     def backbone(self) -> nn.Module:
@@ -96,14 +101,19 @@ class TimmImage(Encoder):
         self._check_size(images)
         if not self.is_vit:
             maps = self.trunk.forward_intermediates(self.normalise(images), intermediates_only=True)
-            strides = {images.shape[-1] // level.shape[-1]: level for level in maps}
-            return tuple(strides[s] for s in (4, 8, 16, 32) if s in strides)
+            # A side that is no multiple of the stride is rounded up.
+            sides = {-(-images.shape[-1] // stride): stride for stride in _STRIDES}
+            strides = {sides[level.shape[-1]]: level for level in maps if level.shape[-1] in sides}
+            return tuple(strides[stride] for stride in _STRIDES if stride in strides)
         height, width = (side // self.size_multiple for side in images.shape[-2:])
         encoded = self(images)
         last = encoded.local.transpose(1, 2).unflatten(2, (height, width))
+        sizes = [tuple(-(-side // stride) for side in images.shape[-2:]) for stride in _STRIDES]
         return tuple(
-            last if f == 1 else F.interpolate(last, scale_factor=f, mode="bilinear", antialias=f < 1)
-            for f in _PYRAMID
+            last
+            if size == (height, width)
+            else F.interpolate(last, size=size, mode="bilinear", antialias=size < (height, width))
+            for size in sizes
         )
 
     def pooling_modules(self) -> tuple[nn.Module, ...]:

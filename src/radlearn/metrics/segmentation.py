@@ -80,6 +80,8 @@ def ratios_of_draws(
 ) -> dict[str, FloatArray]:
     """Metric -> (1 + draws, C): on the data as they are, then on every draw of patients.
 
+    A class that vanishes in a draw is NaN there; one that the data do not have is 0, as published.
+
     Args:
         counts: (N, C, 3).
         patients: (N,) row of `multiplicities` that belongs to each image.
@@ -88,4 +90,7 @@ def ratios_of_draws(
     of_patients = np.zeros((len(multiplicities), *counts.shape[1:]), np.int64)
     np.add.at(of_patients, patients, counts)
     weights = np.concatenate([np.ones((len(multiplicities), 1), np.int64), multiplicities], axis=1)
-    return ratios(np.einsum("pd,pck->dck", weights, of_patients))
+    of_draws = np.einsum("pd,pck->dck", weights, of_patients)
+    there = of_draws[..., 0] + of_draws[..., 2] > 0
+    vanished = there[:1] & ~there
+    return {name: np.where(vanished, np.nan, values) for name, values in ratios(of_draws).items()}

@@ -4,10 +4,12 @@ trainings.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from radlearn.data.views import EvaluationView
+from radlearn.data.views import EvaluationView, require_pixels
 from radlearn.dense_heads import Trunk
-from radlearn.errors import ConfigurationError, DataError
+from radlearn.encoders.base import Normalise
+from radlearn.errors import ConfigurationError, DataError, TrainingError
 from radlearn.records import Result
 from radlearn.stats import FloatArray, interval_of_draws
 from radlearn.tasks import _dense_training
@@ -28,6 +31,7 @@ from radlearn.tasks.base import Dense, DenseSplit, Inputs, Task
 
 logger = logging.getLogger("radlearn")
 
+CellsOf = Callable[[DenseSplit], Sequence[Collection[str]]]
 MACRO = "macro"
 _FORMAT = 1
 _GIB = 2**30
@@ -41,13 +45,11 @@ class Measured:
         draws: metric -> (1 + draws, C), on the data as they are, then on every draw of patients.
         chances: metric -> (C,) what chance scores; a metric without has none.
         num_positive: (C,) images that have each class.
-        macro: (C,) whether a class counts in the mean.
     """
 
     draws: Mapping[str, FloatArray]
     chances: Mapping[str, FloatArray]
     num_positive: np.ndarray
-    macro: np.ndarray
 
 
 class DenseTask(Task):
@@ -57,6 +59,8 @@ class DenseTask(Task):
         recipe: how.
         classes: names that are wanted, None for all; merge: as one class.
         image_size: side of the images, None for the encoder's.
+        normalise: `encoder`, as the encoder was trained, or `data`: by the training split's mean and
+            deviation, as published.
         fraction, draw: share of the training patients in (0, 1], and which subset.
     """
 
@@ -71,12 +75,15 @@ class DenseTask(Task):
         classes: Sequence[str] | None,
         merge: bool,
         image_size: int | None,
+        normalise: str,
         fraction: float,
         draw: int,
     ) -> None:
+        if normalise not in ("encoder", "data"):
+            raise ConfigurationError(f"task.normalise is encoder or data: got '{normalise}'")
         if not 0 < fraction <= 1:
             raise ConfigurationError(f"task.fraction is a share above 0 and at most 1: got {fraction}")
-        self.recipe, self.merge = recipe, merge
+        self.recipe, self.merge, self.normalise = recipe, merge, normalise
         self.classes = None if classes is None else list(classes)
         self.image_size, self.fraction, self.draw = image_size, float(fraction), int(draw)
 
@@ -84,11 +91,16 @@ class DenseTask(Task):
         """Encoder and images, with the share of the training patients; and the side of the images.
 
         Raises:
-            ConfigurationError: if a split is missing.
+            ConfigurationError: if a split is missing, or the stored images have fewer pixels.
         """
         dense = check_splits(self.name, inputs.dense)
+        size = self.image_size or dense.encoder.image_size
+        if dense.short_side is not None:
+            require_pixels(size, dense.short_side)
+        if self.normalise == "data":
+            dense = _with_statistics(dense)
         train = few_shot(dense.train, self.fraction, inputs.seed, self.draw)
-        return dataclasses.replace(dense, train=train), self.image_size or dense.encoder.image_size
+        return dataclasses.replace(dense, train=train), size
 
     def wanted(self, there: Collection[str], what: str) -> list[str]:
         """The classes to learn, of those that are drawn.
@@ -104,6 +116,30 @@ class DenseTask(Task):
                 f"no image has a {what} of {', '.join(absent)}: there is {', '.join(sorted(there))}"
             )
         return sorted(there) if self.classes is None else self.classes
+
+    def kept_as(self, number: int, heads: Sequence[Trained]) -> str:
+        """The variant of the predictions of one of the heads: as the report names such rows."""
+        few = f"fraction={self.fraction:g}, draw={self.draw}" if self.fraction < 1 else ""
+        return ", ".join(filter(None, (f"repeat={number}" if len(heads) > 1 else "", few)))
+
+    def check_drawn(self, dense: Dense, classes: Sequence[str], cells_of: CellsOf) -> None:
+        """Refuse splits on which nothing is drawn: a head would learn nothing, or be chosen by chance.
+
+        Args:
+            dense: the images.
+            classes: that are wanted.
+            cells_of: what is drawn on the images of a split, class by class.
+
+        Raises:
+            DataError: names the split.
+        """
+        for name, does in (("train", "learn"), ("validate", "choose by"), ("test", "find")):
+            split = getattr(dense, name)
+            if not any(wanted in cell for cell in cells_of(split) for wanted in classes):
+                raise DataError(
+                    f"nothing is drawn on any of the {len(split)} images of the {name} split: {self.name} "
+                    f"has nothing to {does}"
+                )
 
     def rows(
         self,
@@ -131,13 +167,8 @@ class DenseTask(Task):
         for number, head in enumerate(trained, 1):
             patients = [test.patient_ids[i] for i in head.places.tolist()]
             every.append(measure(head, patients))
-            if not every[-1].num_positive.any():
-                raise DataError(
-                    f"nothing is drawn on any of the {len(patients)} images that are scored: {self.name} has "
-                    "nothing to find"
-                )
             if len(trained) > 1:
-                rows += self._rows(inputs, classes, every[-1], head, patients, variant_of(number, trained))
+                rows += self._rows(inputs, classes, every[-1], head, patients, f"repeat={number}")
         draws = {name: np.mean([found.draws[name] for found in every], axis=0) for name in every[0].draws}
         mean = dataclasses.replace(every[-1], draws=draws)
         return rows + self._rows(inputs, classes, mean, trained[-1], patients, "")
@@ -153,10 +184,12 @@ class DenseTask(Task):
     ) -> list[Result]:
         labels = [(name, np.array([i])) for i, name in enumerate(classes)]
         if not self.merge:
-            labels.insert(0, (MACRO, np.flatnonzero(measured.macro)))
+            labels.insert(0, (MACRO, np.arange(len(classes))))
         found = []
         for metric, values in measured.draws.items():
             for label, columns in labels:
+                if label == MACRO:  # of the classes that have a value
+                    columns = np.flatnonzero(~np.isnan(values[0]))
                 interval = interval_of_draws(values[:, columns].mean(1), 0.95)
                 chance = measured.chances.get(metric)
                 row = Result(
@@ -174,9 +207,16 @@ class DenseTask(Task):
         return found
 
 
-def variant_of(number: int, trained: Sequence[Trained]) -> str:
-    """The variant of the rows and predictions of one of several heads; a single one is the headline."""
-    return f"repeat={number}" if len(trained) > 1 else ""
+def _with_statistics(dense: Dense) -> Dense:
+    """The inputs with an encoder that normalises by the data set's own training pixels."""
+    if dense.statistics is None:
+        raise ConfigurationError("task.normalise=data: the data set has no pixel statistics; prepare it")
+    encoder = copy.deepcopy(dense.encoder)
+    device = encoder.normalise.mean.device
+    encoder.normalise = Normalise(dense.statistics, encoder.normalise.channels).to(device)
+    return dataclasses.replace(
+        dense, encoder=encoder, identity={**dense.identity, "normalise": list(dense.statistics)}
+    )
 
 
 def learn(problem: Problem, dense: Dense, recipe: Recipe, *, image_size: int, seed: int) -> list[Trained]:
@@ -203,7 +243,15 @@ def learn(problem: Problem, dense: Dense, recipe: Recipe, *, image_size: int, se
             return kept
         if not cases:
             cases.update(_open(problem, dense, recipe, view))
-        found = _dense_training.train(problem, dense, recipe, cases, lr, seed, what, predicts=predicts)
+        try:
+            found = _dense_training.train(problem, dense, recipe, cases, lr, seed, what, predicts=predicts)
+        except TrainingError as error:
+            if predicts:
+                raise
+            logger.warning("%s; the other rates are tried", error)
+            found = _dense_training.diverged(lr, seed)
+            shelf.write(found)
+            return found
         shelf.write(found)
         logger.info(
             "%s: validation %s %.4f at epoch %d of %d, %.0f s",
@@ -214,7 +262,12 @@ def learn(problem: Problem, dense: Dense, recipe: Recipe, *, image_size: int, se
     chosen = recipe.rates[0]
     if len(recipe.rates) > 1:
         trials = [train(lr, seed, f"lr={lr:g}", predicts=False) for lr in recipe.rates]
-        chosen = max(trials, key=lambda trial: trial.best).lr
+        best = max(trials, key=lambda trial: trial.best)
+        if best.best == -math.inf:
+            raise TrainingError(
+                f"the loss is not finite with any of lr={list(recipe.rates)}: take lower rates"
+            )
+        chosen = best.lr
         logger.info("lr=%g has the best validation %s", chosen, problem.metric)
         if len(recipe.rates) > 2 and chosen in (max(recipe.rates), min(recipe.rates)):
             logger.warning("lr=%g is at the end of the candidates: give wider task.lr", chosen)
@@ -222,6 +275,18 @@ def learn(problem: Problem, dense: Dense, recipe: Recipe, *, image_size: int, se
         train(chosen, each, f"lr={chosen:g}, head {i} of {recipe.repeats}", predicts=True)
         for i, each in enumerate(wanted, 1)
     ]
+
+
+def _drawn(dense: Dense) -> str:
+    """A hash of what is drawn: the same images with classes merged another way are other targets."""
+    found = hashlib.sha256()
+    for split in (dense.train, dense.validate, dense.test):
+        for masks, boxes in zip(split.masks, split.boxes, strict=True):
+            found.update(json.dumps(dict(masks), sort_keys=True).encode())
+            for name in sorted(boxes):
+                found.update(name.encode() + boxes[name].tobytes())
+            found.update(b"\n")
+    return found.hexdigest()
 
 
 def _seed_of(seed: int, repeat: int) -> int:
@@ -257,7 +322,8 @@ class _Shelf:
             del settings[name]
         identity = {
             "format": _FORMAT, "problem": [type(problem).__name__, vars(problem)], "recipe": settings,
-            "image_size": image_size, "data": dict(dense.identity),
+            "image_size": image_size, "data": dict(dense.identity), "drawn": _drawn(dense),
+            "device": dense.device.partition(":")[0],  # accelerators train in lower precision
             "images": [list(split.image_ids) for split in (dense.train, dense.validate, dense.test)],
         }  # fmt: skip
         text = json.dumps(identity, sort_keys=True, default=str)

@@ -21,7 +21,7 @@ from radlearn.data.loading import evaluation_loader
 from radlearn.data.views import EvaluationView
 from radlearn.dense_heads import DenseHead, Trunk
 from radlearn.encoders.base import Encoder
-from radlearn.errors import ConfigurationError
+from radlearn.errors import ConfigurationError, TrainingError
 from radlearn.tasks.base import Dense, DenseSplit
 from radlearn.training.inference import evaluating
 
@@ -100,7 +100,7 @@ class Cases:
             for images, positions in loader:
                 places.append(positions.numpy())
                 for name, value in trunk(images.to(dense.device)).items() if len(images) else ():
-                    parts[name].append(value.half().cpu())
+                    parts[name].append(_narrowed(value, name).cpu())
                 dense.progress(sum(map(len, places)), len(self.images), f"maps of {what}")
         self.places = np.concatenate(places)
         if len(self.places):
@@ -128,6 +128,18 @@ class Cases:
     def _with_targets(self, inputs: Any, places: np.ndarray) -> tuple[Any, Any, np.ndarray]:
         targets = self.problem.collate([self.targets[i] for i in places.tolist()], self.view.size)
         return inputs, targets, places
+
+
+def _narrowed(value: Tensor, name: str) -> Tensor:
+    """In half precision, or where that overflows in bfloat16; joined, the two become single precision.
+
+    Raises:
+        TrainingError: if the encoder's own values are not finite.
+    """
+    if not value.isfinite().all():
+        raise TrainingError(f"the encoder gives values that are not finite ({name}): has its run diverged?")
+    half = value.half()
+    return half if half.isfinite().all() else value.bfloat16()
 
 
 class Epochs:

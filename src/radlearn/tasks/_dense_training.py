@@ -23,13 +23,14 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from radlearn.dense_heads import DenseHead, Trunk
-from radlearn.errors import ConfigurationError, TrainingError
+from radlearn.errors import ConfigurationError, DataError, TrainingError
 from radlearn.tasks._dense_cases import Arrays, Cases, Epochs, Problem
 from radlearn.tasks.base import Dense
 from radlearn.training.inference import evaluating
 from radlearn.training.schedules import Plateau
 
 _MIN_DELTA = 1e-5
+_UNREADABLE = "no image of the {} split could be read: run `radlearn check`"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class Trained:
     predicted: list[Arrays]
 
 
+def diverged(lr: float, seed: int) -> Trained:
+    """A training whose loss did not stay finite: no rate is worse."""
+    return Trained(lr, seed, -math.inf, 0, 0, 0.0, np.zeros(0, np.int64), [])
+
+
 class HeadModule(L.LightningModule):
     """A head, with the encoder below it where its maps are not at hand.
 
@@ -118,8 +124,11 @@ class HeadModule(L.LightningModule):
         self.best_state: dict[str, Tensor] = {}
         self._losses: list[tuple[float, int]] = []
         self._predicted: list[Arrays] = []
+        self.batches = 0
         if trunk is not None and not recipe.finetune:
             trunk.requires_grad_(False)
+        # Not every trainer does so when it begins: a frozen trunk that is handed over must not be training.
+        self.train()
 
     def train(self, mode: bool = True) -> HeadModule:
         """A frozen trunk stays in eval mode."""
@@ -162,6 +171,7 @@ class HeadModule(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         inputs, targets, _ = batch
+        self.batches += 1
         loss = self.problem.loss(self(inputs), targets)
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -169,6 +179,11 @@ class HeadModule(L.LightningModule):
                 "lower rates in task.lr"
             )
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Refuse a training split of which no image could be read."""
+        if not self.batches:
+            raise DataError(_UNREADABLE.format("train"))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Loss and predictions of a batch."""
@@ -178,7 +193,13 @@ class HeadModule(L.LightningModule):
         self._predicted += self.problem.predict(outputs, targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the weights if they are the best so far."""
+        """Keep the weights if they are the best so far.
+
+        Raises:
+            DataError: if no image of the split could be read.
+        """
+        if not self._losses:
+            raise DataError(_UNREADABLE.format("validate"))
         losses, weights = zip(*self._losses, strict=True)
         self.plateau.read(float(np.average(losses, weights=weights)))
         value = self.problem.score(self._predicted)
@@ -288,6 +309,8 @@ def train(
                 inputs, targets, where = module.transfer_batch_to_device(batch, torch.device(dense.device), 0)
                 predicted += problem.predict(module(inputs), targets)
                 places.append(where)
+    if predicts and not predicted:
+        raise DataError(_UNREADABLE.format("test"))
     return Trained(
         lr, seed, module.best, module.best_epoch, module.epochs, time.monotonic() - started,
         np.concatenate(places) if places else np.zeros(0, np.int64), predicted,

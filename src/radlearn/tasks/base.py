@@ -121,6 +121,8 @@ class Dense:
         train, validate, test: the splits; `test` is the one that is scored.
         identity: of encoder weights, images and annotations: what is kept of one is never taken for another.
         folder: where finished trainings are kept, so that an interrupted evaluation goes on; None keeps none.
+        statistics: mean and standard deviation of the training pixels, where they are known.
+        short_side: of the stored images, where they were shrunk to one.
         device: where the work is done; num_workers: processes that read images.
         progress: called with (done, total, what).
     """
@@ -131,6 +133,8 @@ class Dense:
     test: DenseSplit
     identity: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    statistics: tuple[float, float] | None = None
+    short_side: int | None = None
     device: str = "cpu"
     num_workers: int = 0
     progress: Callable[[int, int, str], None] = lambda done, total, what: None

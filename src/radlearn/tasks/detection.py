@@ -28,7 +28,7 @@ from radlearn.losses.dense import YoloTargets, yolo_loss, yolo_targets
 from radlearn.metrics import detection as metrics
 from radlearn.results import BoxPredictions
 from radlearn.stats import drawn_patients
-from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn, variant_of
+from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn
 from radlearn.tasks._dense_cases import Arrays, Problem
 from radlearn.tasks._dense_training import Recipe, Trained
 from radlearn.tasks.base import DenseSplit, Evaluation, Inputs
@@ -168,6 +168,7 @@ class Detection(DenseTask):
         batch_size, max_epochs, patience, warmup_steps, warmup_lr, lr_reset, cache_gib: see
             `_dense_training.Recipe`.
         image_size: side of the images, a multiple of 32; None takes the encoder's.
+        normalise: `encoder`, as it was trained, or `data`: by the training split's mean and deviation.
         fraction, draw: share of the training patients in (0, 1], and which subset.
     """
 
@@ -192,6 +193,7 @@ class Detection(DenseTask):
         lr_reset: bool = False,
         cache_gib: float = 4.0,
         image_size: int | None = None,
+        normalise: str = "encoder",
         fraction: float = 1.0,
         draw: int = 0,
     ) -> None:
@@ -203,7 +205,13 @@ class Detection(DenseTask):
             cache_gib=cache_gib,
         )  # fmt: skip
         super().__init__(
-            recipe, classes=classes, merge=merge, image_size=image_size, fraction=fraction, draw=draw
+            recipe,
+            classes=classes,
+            merge=merge,
+            image_size=image_size,
+            normalise=normalise,
+            fraction=fraction,
+            draw=draw,
         )
         self.metric, self.head_width = metric, int(head_width)
 
@@ -223,6 +231,7 @@ class Detection(DenseTask):
         if self.merge:
             dense = dense.with_splits(lambda split: merged(split, classes))
             classes = [MERGED]
+        self.check_drawn(dense, classes, lambda split: split.boxes)
         problem = Boxes(classes, metric=self.metric, width=self.head_width)
         heads = learn(problem, dense, self.recipe, image_size=size, seed=inputs.seed)
 
@@ -232,11 +241,11 @@ class Detection(DenseTask):
             draws = metrics.scores_of_draws(detections, index, multiplicities)
             positive = np.array([(found.num_boxes > 0).sum() for found in detections])
             nothing = {name: np.zeros(len(classes)) for name in draws}
-            return Measured(draws, nothing, positive, positive > 0)
+            return Measured(draws, nothing, positive)
 
         rows = self.rows(inputs, dense.test, classes, heads, measure)
         return Evaluation(rows, boxes={
-            variant_of(number, heads): _boxes(head, dense.test, classes)
+            self.kept_as(number, heads): _boxes(head, dense.test, classes)
             for number, head in enumerate(heads, 1)
         })  # fmt: skip
 

@@ -28,7 +28,7 @@ from radlearn.losses.dense import dice_loss
 from radlearn.metrics import per_case
 from radlearn.metrics import segmentation as metrics
 from radlearn.stats import FloatArray, drawn_patients
-from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn, variant_of
+from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn
 from radlearn.tasks._dense_cases import Arrays, Problem
 from radlearn.tasks._dense_training import Recipe, Trained
 from radlearn.tasks.base import DenseSplit, Evaluation, Inputs, Values
@@ -37,6 +37,8 @@ logger = logging.getLogger("radlearn")
 
 HEADS: Mapping[str, type[DenseHead]] = {"linear": LinearHead, "unet": UNetHead}
 _COLLAPSED = 0.99
+# Candidates where none are given; LoVT's grids lie within.
+_RATES = {"linear": (3e-1, 1e-1, 3e-2, 1e-2), "unet": (1e-3, 3e-4, 1e-4), "finetune": (3e-4, 1e-4, 3e-5)}
 
 
 class Masks(Problem):
@@ -102,7 +104,8 @@ class Segmentation(DenseTask):
     Args:
         head: `linear`, a 1 x 1 convolution of the last map, or `unet`.
         finetune: the encoder learns too.
-        lr: learning rate, or several to choose from by the validation split.
+        lr: learning rate, or several to choose from by the validation split; None takes those that suit the
+            head: higher ones for a linear head, low ones for an encoder that learns.
         repeats: heads that are trained, each from its own seed; the headline is their mean.
         classes: names, from the data set's masks; None takes all of them.
         merge: one class, whatever is drawn.
@@ -111,6 +114,7 @@ class Segmentation(DenseTask):
         batch_size, max_epochs, patience, warmup_steps, warmup_lr, lr_reset, cache_gib: see
             `_dense_training.Recipe`.
         image_size: side of the images; None takes the encoder's.
+        normalise: `encoder`, as it was trained, or `data`: by the training split's mean and deviation.
         fraction, draw: share of the training patients in (0, 1], and which subset.
     """
 
@@ -122,7 +126,7 @@ class Segmentation(DenseTask):
         *,
         head: str = "linear",
         finetune: bool = False,
-        lr: float | Sequence[float] = (3e-1, 1e-1, 3e-2, 1e-2),
+        lr: float | Sequence[float] | None = None,
         repeats: int = 1,
         classes: Sequence[str] | None = None,
         merge: bool = False,
@@ -135,19 +139,27 @@ class Segmentation(DenseTask):
         lr_reset: bool = False,
         cache_gib: float = 4.0,
         image_size: int | None = None,
+        normalise: str = "encoder",
         fraction: float = 1.0,
         draw: int = 0,
     ) -> None:
         if head not in HEADS:
             known = f"{', '.join(HEADS)}: got '{head}'{nearest(head, HEADS)}"
             raise ConfigurationError(f"task.head is one of {known}")
+        rates = _RATES["finetune" if finetune else head] if lr is None else lr
         recipe = Recipe(
-            lr=lr, repeats=repeats, batch_size=batch_size, max_epochs=max_epochs, patience=patience,
+            lr=rates, repeats=repeats, batch_size=batch_size, max_epochs=max_epochs, patience=patience,
             finetune=finetune, warmup_steps=warmup_steps, warmup_lr=warmup_lr, lr_reset=lr_reset,
             cache_gib=cache_gib,
         )  # fmt: skip
         super().__init__(
-            recipe, classes=classes, merge=merge, image_size=image_size, fraction=fraction, draw=draw
+            recipe,
+            classes=classes,
+            merge=merge,
+            image_size=image_size,
+            normalise=normalise,
+            fraction=fraction,
+            draw=draw,
         )
         self.head, self.per_class = head, per_class
 
@@ -161,6 +173,7 @@ class Segmentation(DenseTask):
         if self.merge:
             dense = dense.with_splits(lambda split: merged(split, classes, from_boxes))
             classes = [MERGED]
+        self.check_drawn(dense, classes, lambda split: split.boxes if from_boxes else split.masks)
         problem = Masks(classes, head=self.head, per_class=self.per_class, from_boxes=from_boxes)
         heads = learn(problem, dense, self.recipe, image_size=size, seed=inputs.seed)
 
@@ -169,11 +182,11 @@ class Segmentation(DenseTask):
             _tell_of_collapse(counts, classes, size**2, head)
             positive = (counts[..., 0] + counts[..., 2] > 0).sum(0)
             draws = _draws(counts, patients, size**2, inputs)
-            return Measured(draws, _chances(counts, size**2), positive, np.ones(len(classes), bool))
+            return Measured(draws, _chances(counts, size**2), positive)
 
         rows = self.rows(inputs, dense.test, classes, heads, measure)
         return Evaluation(rows, values={
-            variant_of(number, heads): _values(head, dense.test, classes)
+            self.kept_as(number, heads): _values(head, dense.test, classes)
             for number, head in enumerate(heads, 1)
         })  # fmt: skip
 
