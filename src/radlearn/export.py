@@ -197,7 +197,7 @@ Encoder of a {about["recipe"]} run of radlearn, {about["step"]:,} steps; {about[
 | | |
 |---|---|
 | trained on | {data["name"]} ({data["access"]}; licence: {data["licence"]}) |
-| image | {seen["pixels"]}; {fits.get(seen["fit"], seen["fit"])}; {seen["channels"]} equal channels; {how} |
+| image | {seen["pixels"]}; {fits.get(seen["fit"], seen["fit"])}; {_channels(seen["channels"])}; {how} |
 | sha256 of `{BACKBONE}` | `{about["sha256"]["weights"]}` |
 
 ```python
@@ -210,6 +210,10 @@ weights = torch.load("{BACKBONE}", weights_only=True)
 
 In radlearn: `init=path/to/{BACKBONE}` starts a run from these weights. Not a medical device.
 """
+
+
+def _channels(count: int) -> str:
+    return "one channel" if count == 1 else f"{count} equal channels"
 
 
 def _numbers(values: list[float]) -> str:

@@ -71,6 +71,8 @@ USAGE = {
             "radlearn evaluate run=nova_vitb positive_prompts='[edema]' negative_prompts='[no edema]'",
             "radlearn evaluate run=nova_vitb task=linear_probe task.fraction=0.01 task.draw=0",
             "radlearn evaluate run=nova_vitb task=retrieval data=phantom_cxr",
+            "radlearn evaluate run=nova_vitb task=segmentation data=siim_pneumothorax data.root=/siim",
+            "radlearn evaluate run=nova_vitb task=detection task.finetune=true data=phantom_cxr",
         ),
         ("task", "data"),
     ),
