@@ -173,9 +173,7 @@ def _of_counts(
 ) -> list[PairedResult]:
     """Dice and its relatives, ratios of sums: the mean over each run's heads, on the same draws."""
     first = ours[0]
-    for held in (*ours, *theirs):
-        if held.data_hash != first.data_hash or list(held.label_names) != list(first.label_names):
-            raise DataError(f"{' and '.join(names)} were scored on different data or classes: evaluate again")
+    _check_alike([*ours, *theirs], names)
     classes = segmentation.classes_of(first.label_names)
     multiplicities, index = stats.drawn_patients(first.patient_id, draws, seed)
 
@@ -196,9 +194,7 @@ def _of_boxes(
 ) -> list[PairedResult]:
     """Average precision and fROC, the mean over each run's heads, on the same draws of patients."""
     first = ours[0]
-    for held in (*ours, *theirs):
-        if held.data_hash != first.data_hash or list(held.label_names) != list(first.label_names):
-            raise DataError(f"{' and '.join(names)} were scored on different data or classes: evaluate again")
+    _check_alike([*ours, *theirs], names)
     multiplicities, index = stats.drawn_patients(first.patient_id, draws, seed)
 
     def of(head: results.BoxPredictions) -> dict[str, stats.FloatArray]:
@@ -214,6 +210,16 @@ def _of_boxes(
         return detection.scores_of_draws(detections, index, multiplicities)
 
     return _of_draws([_mean(map(of, heads)) for heads in (ours, theirs)], first.label_names, first.patient_id)
+
+
+def _check_alike(
+    heads: Sequence[results.Predictions | results.BoxPredictions], names: tuple[str, str]
+) -> None:
+    """Refuse heads that were scored on other data, or for other classes, than the first."""
+    for head in heads:
+        alike = head.data_hash == heads[0].data_hash and list(head.label_names) == list(heads[0].label_names)
+        if not alike:
+            raise DataError(f"{' and '.join(names)} were scored on different data or classes: evaluate again")
 
 
 def _mean(heads: Iterable[dict[str, stats.FloatArray]]) -> dict[str, stats.FloatArray]:

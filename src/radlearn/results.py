@@ -150,15 +150,32 @@ def write_boxes(
     variant: str = "",
 ) -> Path:
     """Write boxes as `write_predictions` writes scores: one row a case, a list a column."""
-    columns: dict[str, Any] = {
-        "image_id": pa.array([str(name) for name in predictions.image_id], pa.string()),
-        "patient_id": pa.array([str(name) for name in predictions.patient_id], pa.string()),
-    }
+    columns: dict[str, Any] = {}
     for name, kind in _BOX_COLUMNS.items():
         rows = [np.asarray(each).ravel().tolist() for each in getattr(predictions, name)]
         columns[name] = pa.array(rows, pa.list_(kind))
-    facts = {"box_labels": list(predictions.label_names), "data_hash": predictions.data_hash, "split": split}
-    table = pa.table(columns).replace_schema_metadata({_PREDICTIONS_MARK: json.dumps(facts).encode()})
+    facts = {"box_labels": list(predictions.label_names)}
+    return _keep(run_folder, predictions, columns, facts, task=task, data=data, split=split, variant=variant)
+
+
+def _keep(
+    run_folder: Path,
+    predictions: Predictions | BoxPredictions,
+    columns: dict[str, Any],
+    facts: dict[str, Any],
+    *,
+    task: str,
+    data: str,
+    split: str,
+    variant: str,
+) -> Path:
+    """Write a table of cases into the folder of predictions."""
+    cases = {
+        name: pa.array([str(value) for value in getattr(predictions, name)], pa.string())
+        for name in ("image_id", "patient_id")
+    }
+    about = json.dumps({**facts, "data_hash": predictions.data_hash, "split": split})
+    table = pa.table({**cases, **columns}).replace_schema_metadata({_PREDICTIONS_MARK: about.encode()})
     path = run_folder / "predictions" / f"{predictions_stem(task, data, split, variant)}.parquet"
     _make_folder(path.parent)
     _write(path, table)
@@ -211,20 +228,13 @@ def write_predictions(
         DataError: if shapes do not fit, a label name repeats, or the folder cannot be written.
     """
     _check(predictions)
-    columns: dict[str, Any] = {
-        "image_id": pa.array([str(name) for name in predictions.image_id], pa.string()),
-        "patient_id": pa.array([str(name) for name in predictions.patient_id], pa.string()),
-    }
+    columns: dict[str, Any] = {}
     for column, label in enumerate(predictions.label_names):
         target = np.asarray(predictions.labels[:, column], dtype=np.float32)
         columns[f"score_{label}"] = pa.array(np.asarray(predictions.scores[:, column], dtype=np.float64))
         columns[f"label_{label}"] = pa.array(target, mask=np.isnan(target))
-    facts = {"label_names": list(predictions.label_names), "data_hash": predictions.data_hash, "split": split}
-    table = pa.table(columns).replace_schema_metadata({_PREDICTIONS_MARK: json.dumps(facts).encode()})
-    path = run_folder / "predictions" / f"{predictions_stem(task, data, split, variant)}.parquet"
-    _make_folder(path.parent)
-    _write(path, table)
-    return path
+    facts = {"label_names": list(predictions.label_names)}
+    return _keep(run_folder, predictions, columns, facts, task=task, data=data, split=split, variant=variant)
 
 
 def predictions_stem(task: str, data: str, split: str = "test", variant: str = "") -> str:

@@ -56,9 +56,12 @@ class DenseTask(Task):
     """A task that trains heads on maps.
 
     Args:
-        recipe: how.
-        classes: names that are wanted, None for all; merge: as one class.
-        image_size: side of the images, None for the encoder's.
+        lr: learning rate, or several to choose from by the validation split.
+        finetune, repeats, batch_size, max_epochs, patience, warmup_steps, warmup_lr, lr_reset, cache_gib: see
+            `_dense_training.Recipe`.
+        classes: names that are wanted; None takes all that are drawn.
+        merge: one class, whatever is drawn.
+        image_size: side of the images; None takes the encoder's.
         normalise: `encoder`, as the encoder was trained, or `data`: by the training split's mean and
             deviation, as published.
         fraction, draw: share of the training patients in (0, 1], and which subset.
@@ -67,23 +70,39 @@ class DenseTask(Task):
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("dense",)
     labelled: ClassVar[bool] = False
+    merged: ClassVar[str]
+    """The name of the one class."""
 
     def __init__(
         self,
-        recipe: Recipe,
         *,
-        classes: Sequence[str] | None,
-        merge: bool,
-        image_size: int | None,
-        normalise: str,
-        fraction: float,
-        draw: int,
+        lr: float | Sequence[float],
+        finetune: bool = False,
+        repeats: int = 1,
+        classes: Sequence[str] | None = None,
+        merge: bool = False,
+        batch_size: int = 64,
+        max_epochs: int = 50,
+        patience: int = 10,
+        warmup_steps: int = 100,
+        warmup_lr: float = 1e-3,
+        lr_reset: bool = False,
+        cache_gib: float = 4.0,
+        image_size: int | None = None,
+        normalise: str = "encoder",
+        fraction: float = 1.0,
+        draw: int = 0,
     ) -> None:
         if normalise not in ("encoder", "data"):
             raise ConfigurationError(f"task.normalise is encoder or data: got '{normalise}'")
         if not 0 < fraction <= 1:
             raise ConfigurationError(f"task.fraction is a share above 0 and at most 1: got {fraction}")
-        self.recipe, self.merge, self.normalise = recipe, merge, normalise
+        self.recipe = Recipe(
+            lr=lr, repeats=repeats, batch_size=batch_size, max_epochs=max_epochs, patience=patience,
+            finetune=finetune, warmup_steps=warmup_steps, warmup_lr=warmup_lr, lr_reset=lr_reset,
+            cache_gib=cache_gib,
+        )  # fmt: skip
+        self.merge, self.normalise = merge, normalise
         self.classes = None if classes is None else list(classes)
         self.image_size, self.fraction, self.draw = image_size, float(fraction), int(draw)
 
@@ -102,44 +121,43 @@ class DenseTask(Task):
         train = few_shot(dense.train, self.fraction, inputs.seed, self.draw)
         return dataclasses.replace(dense, train=train), size
 
-    def wanted(self, there: Collection[str], what: str) -> list[str]:
-        """The classes to learn, of those that are drawn.
+    def wanted(
+        self, dense: Dense, what: str, cells_of: CellsOf, join: Callable[[DenseSplit, list[str]], DenseSplit]
+    ) -> tuple[Dense, list[str]]:
+        """The classes to learn, and the inputs, with these as one class where they are merged.
+
+        Args:
+            dense: the images.
+            what: is drawn: `mask` or `box`.
+            cells_of: what is drawn on the images of a split, class by class.
+            join: gives a split with some classes as one, `merged`.
 
         Raises:
-            DataError: if nothing is drawn, or a class that is asked for never is.
+            DataError: if a class that is asked for never is drawn, or nothing on a split: a head would learn
+                nothing, or be chosen by chance.
         """
+        splits = {name: getattr(dense, name) for name in ("train", "validate", "test")}
+        there = sorted({name for split in splits.values() for cell in cells_of(split) for name in cell})
         if not there:
             raise DataError(f"no image has a {what}: {self.name} has nothing to learn")
         absent = [name for name in self.classes or () if name not in there]
         if absent:
-            raise DataError(
-                f"no image has a {what} of {', '.join(absent)}: there is {', '.join(sorted(there))}"
-            )
-        return sorted(there) if self.classes is None else self.classes
-
-    def kept_as(self, number: int, heads: Sequence[Trained]) -> str:
-        """The variant of the predictions of one of the heads: as the report names such rows."""
-        few = f"fraction={self.fraction:g}, draw={self.draw}" if self.fraction < 1 else ""
-        return ", ".join(filter(None, (f"repeat={number}" if len(heads) > 1 else "", few)))
-
-    def check_drawn(self, dense: Dense, classes: Sequence[str], cells_of: CellsOf) -> None:
-        """Refuse splits on which nothing is drawn: a head would learn nothing, or be chosen by chance.
-
-        Args:
-            dense: the images.
-            classes: that are wanted.
-            cells_of: what is drawn on the images of a split, class by class.
-
-        Raises:
-            DataError: names the split.
-        """
-        for name, does in (("train", "learn"), ("validate", "choose by"), ("test", "find")):
-            split = getattr(dense, name)
+            raise DataError(f"no image has a {what} of {', '.join(absent)}: there is {', '.join(there)}")
+        classes = there if self.classes is None else self.classes
+        for (name, split), does in zip(splits.items(), ("learn", "choose by", "find"), strict=True):
             if not any(wanted in cell for cell in cells_of(split) for wanted in classes):
                 raise DataError(
                     f"nothing is drawn on any of the {len(split)} images of the {name} split: {self.name} "
                     f"has nothing to {does}"
                 )
+        if not self.merge:
+            return dense, classes
+        return dense.with_splits(lambda split: join(split, classes)), [self.merged]
+
+    def kept_as(self, number: int, heads: Sequence[Trained]) -> str:
+        """The variant of the predictions of one of the heads: as the report names such rows."""
+        few = f"fraction={self.fraction:g}, draw={self.draw}" if self.fraction < 1 else ""
+        return ", ".join(filter(None, (f"repeat={number}" if len(heads) > 1 else "", few)))
 
     def rows(
         self,

@@ -30,11 +30,10 @@ from radlearn.results import BoxPredictions
 from radlearn.stats import drawn_patients
 from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn
 from radlearn.tasks._dense_cases import Arrays, Problem
-from radlearn.tasks._dense_training import Recipe, Trained
+from radlearn.tasks._dense_training import Trained
 from radlearn.tasks.base import DenseSplit, Evaluation, Inputs
 
 _CONFIDENT, _OVERLAPPING = 0.2, 0.4
-MERGED = "object"
 _KEPT = ("boxes", "scores", "classes", "truth", "truth_classes")
 
 
@@ -158,61 +157,28 @@ class Detection(DenseTask):
     """Average precision and fROC of a YOLO head trained on a frozen encoder, or together with it.
 
     Args:
-        finetune: the encoder learns too.
-        lr: learning rate, or several to choose from by the validation split.
-        repeats: heads that are trained, each from its own seed; the headline is their mean.
         metric: `map` or `froc`: what chooses weights and rates on the validation split.
-        classes: names, from the data set's boxes; None takes all of them.
-        merge: one class, whatever is drawn, as published.
         head_width: of the head's first scale.
-        batch_size, max_epochs, patience, warmup_steps, warmup_lr, lr_reset, cache_gib: see
-            `_dense_training.Recipe`.
-        image_size: side of the images, a multiple of 32; None takes the encoder's.
-        normalise: `encoder`, as it was trained, or `data`: by the training split's mean and deviation.
-        fraction, draw: share of the training patients in (0, 1], and which subset.
+        lr, max_epochs: see `DenseTask`.
+        shared: of `DenseTask`; `merge` is the published way, `image_size` a multiple of 32.
     """
 
     name: ClassVar[str] = "detection"
     headline: ClassVar[tuple[str, str]] = ("map", MACRO)
+    merged: ClassVar[str] = "object"
 
     def __init__(
         self,
         *,
-        finetune: bool = False,
-        lr: float | Sequence[float] = (1e-3, 3e-4),
-        repeats: int = 1,
         metric: str = "map",
-        classes: Sequence[str] | None = None,
-        merge: bool = False,
         head_width: int = 512,
-        batch_size: int = 64,
+        lr: float | Sequence[float] = (1e-3, 3e-4),
         max_epochs: int = 100,
-        patience: int = 10,
-        warmup_steps: int = 100,
-        warmup_lr: float = 1e-3,
-        lr_reset: bool = False,
-        cache_gib: float = 4.0,
-        image_size: int | None = None,
-        normalise: str = "encoder",
-        fraction: float = 1.0,
-        draw: int = 0,
+        **shared: Any,
     ) -> None:
         if metric not in ("map", "froc"):
             raise ConfigurationError(f"task.metric is map or froc: got '{metric}'")
-        recipe = Recipe(
-            lr=lr, repeats=repeats, batch_size=batch_size, max_epochs=max_epochs, patience=patience,
-            finetune=finetune, warmup_steps=warmup_steps, warmup_lr=warmup_lr, lr_reset=lr_reset,
-            cache_gib=cache_gib,
-        )  # fmt: skip
-        super().__init__(
-            recipe,
-            classes=classes,
-            merge=merge,
-            image_size=image_size,
-            normalise=normalise,
-            fraction=fraction,
-            draw=draw,
-        )
+        super().__init__(lr=lr, max_epochs=max_epochs, **shared)
         self.metric, self.head_width = metric, int(head_width)
 
     def run(self, inputs: Inputs) -> Evaluation:
@@ -226,12 +192,9 @@ class Detection(DenseTask):
             raise ConfigurationError(
                 f"detection needs sides of a multiple of {YOLO_STRIDES[0]} pixels: task.image_size is {size}"
             )
-        every = [cell for split in (dense.train, dense.validate, dense.test) for cell in split.boxes]
-        classes = self.wanted({name for cell in every for name in cell}, "box")
-        if self.merge:
-            dense = dense.with_splits(lambda split: merged(split, classes))
-            classes = [MERGED]
-        self.check_drawn(dense, classes, lambda split: split.boxes)
+        dense, classes = self.wanted(
+            dense, "box", lambda split: split.boxes, lambda split, names: merged(split, names, self.merged)
+        )
         problem = Boxes(classes, metric=self.metric, width=self.head_width)
         heads = learn(problem, dense, self.recipe, image_size=size, seed=inputs.seed)
 
@@ -256,8 +219,8 @@ def _boxes(head: Trained, test: DenseSplit, classes: Sequence[str]) -> BoxPredic
     return BoxPredictions(ids, patients, list(classes), **columns)
 
 
-def merged(split: DenseSplit, classes: Sequence[str]) -> DenseSplit:
-    """The split with the boxes of these classes as one class."""
-    parts = [[cell[name] for name in classes if name in cell] for cell in split.boxes]
-    boxes = [{MERGED: np.concatenate(each)} if each else {} for each in parts]
+def merged(split: DenseSplit, classes: Sequence[str], name: str) -> DenseSplit:
+    """The split with the boxes of these classes as one class of this name."""
+    parts = [[cell[each] for each in classes if each in cell] for cell in split.boxes]
+    boxes = [{name: np.concatenate(each)} if each else {} for each in parts]
     return dataclasses.replace(split, boxes=boxes)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from radlearn.metrics import segmentation as metrics
 from radlearn.stats import FloatArray, drawn_patients
 from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn
 from radlearn.tasks._dense_cases import Arrays, Problem
-from radlearn.tasks._dense_training import Recipe, Trained
+from radlearn.tasks._dense_training import Trained
 from radlearn.tasks.base import DenseSplit, Evaluation, Inputs, Values
 
 logger = logging.getLogger("radlearn")
@@ -103,77 +103,44 @@ class Segmentation(DenseTask):
 
     Args:
         head: `linear`, a 1 x 1 convolution of the last map, or `unet`.
-        finetune: the encoder learns too.
-        lr: learning rate, or several to choose from by the validation split; None takes those that suit the
-            head: higher ones for a linear head, low ones for an encoder that learns.
-        repeats: heads that are trained, each from its own seed; the headline is their mean.
-        classes: names, from the data set's masks; None takes all of them.
-        merge: one class, whatever is drawn.
         per_class: the loss is the mean of the classes' Dice; false merges all pixels of all classes, as
             published, so that rare classes are given up.
-        batch_size, max_epochs, patience, warmup_steps, warmup_lr, lr_reset, cache_gib: see
-            `_dense_training.Recipe`.
-        image_size: side of the images; None takes the encoder's.
-        normalise: `encoder`, as it was trained, or `data`: by the training split's mean and deviation.
-        fraction, draw: share of the training patients in (0, 1], and which subset.
+        lr: see `DenseTask`; None takes candidates that suit what learns: high rates for a linear head, low
+            ones for an encoder.
+        finetune: the encoder learns too.
+        shared: of `DenseTask`.
     """
 
     name: ClassVar[str] = "segmentation"
     headline: ClassVar[tuple[str, str]] = ("dice", MACRO)
+    merged: ClassVar[str] = "foreground"
 
     def __init__(
         self,
         *,
         head: str = "linear",
-        finetune: bool = False,
-        lr: float | Sequence[float] | None = None,
-        repeats: int = 1,
-        classes: Sequence[str] | None = None,
-        merge: bool = False,
         per_class: bool = True,
-        batch_size: int = 64,
-        max_epochs: int = 50,
-        patience: int = 10,
-        warmup_steps: int = 100,
-        warmup_lr: float = 1e-3,
-        lr_reset: bool = False,
-        cache_gib: float = 4.0,
-        image_size: int | None = None,
-        normalise: str = "encoder",
-        fraction: float = 1.0,
-        draw: int = 0,
+        lr: float | Sequence[float] | None = None,
+        finetune: bool = False,
+        **shared: Any,
     ) -> None:
         if head not in HEADS:
             known = f"{', '.join(HEADS)}: got '{head}'{nearest(head, HEADS)}"
             raise ConfigurationError(f"task.head is one of {known}")
         rates = _RATES["finetune" if finetune else head] if lr is None else lr
-        recipe = Recipe(
-            lr=rates, repeats=repeats, batch_size=batch_size, max_epochs=max_epochs, patience=patience,
-            finetune=finetune, warmup_steps=warmup_steps, warmup_lr=warmup_lr, lr_reset=lr_reset,
-            cache_gib=cache_gib,
-        )  # fmt: skip
-        super().__init__(
-            recipe,
-            classes=classes,
-            merge=merge,
-            image_size=image_size,
-            normalise=normalise,
-            fraction=fraction,
-            draw=draw,
-        )
+        super().__init__(lr=rates, finetune=finetune, **shared)
         self.head, self.per_class = head, per_class
 
     def run(self, inputs: Inputs) -> Evaluation:
         """Train, predict, count."""
         dense, size = self.opened(inputs)
-        splits = (dense.train, dense.validate, dense.test)
-        from_boxes = not any(cell for split in splits for cell in split.masks)
-        drawn = [split.boxes if from_boxes else split.masks for split in splits]
-        classes = self.wanted({name for cells in drawn for cell in cells for name in cell}, "mask")
-        if self.merge:
-            dense = dense.with_splits(lambda split: merged(split, classes, from_boxes))
-            classes = [MERGED]
-        self.check_drawn(dense, classes, lambda split: split.boxes if from_boxes else split.masks)
+        from_boxes = not any(cell for s in (dense.train, dense.validate, dense.test) for cell in s.masks)
+        dense, classes = self.wanted(
+            dense,
+            "mask",
+            lambda split: split.boxes if from_boxes else split.masks,
+            lambda split, names: merged(split, names, self.merged, from_boxes),
+        )
         problem = Masks(classes, head=self.head, per_class=self.per_class, from_boxes=from_boxes)
         heads = learn(problem, dense, self.recipe, image_size=size, seed=inputs.seed)
 
@@ -198,19 +165,16 @@ def _values(head: Trained, test: DenseSplit, classes: Sequence[str]) -> Values:
     return Values(ids, patients, metrics.columns_of(classes), counts)
 
 
-MERGED = "foreground"
-
-
-def merged(split: DenseSplit, classes: Sequence[str], from_boxes: bool) -> DenseSplit:
-    """The split with these classes as one."""
+def merged(split: DenseSplit, classes: Sequence[str], name: str, from_boxes: bool) -> DenseSplit:
+    """The split with these classes as one of this name."""
     if from_boxes:
         boxes = [[c[n] for n in classes if n in c] for c in split.boxes]
         return dataclasses.replace(
-            split, boxes=[{MERGED: np.concatenate(each)} if each else {} for each in boxes]
+            split, boxes=[{name: np.concatenate(each)} if each else {} for each in boxes]
         )
     # Runs may overlap: a text of several masks' runs is their union.
     texts = [" ".join(c[n] for n in classes if n in c) for c in split.masks]
-    return dataclasses.replace(split, masks=[{MERGED: text} if text else {} for text in texts])
+    return dataclasses.replace(split, masks=[{name: text} if text else {} for text in texts])
 
 
 def _draws(counts: np.ndarray, patients: Sequence[str], pixels: int, inputs: Inputs) -> dict[str, FloatArray]:
