@@ -143,7 +143,8 @@ class UNetHead(DenseHead):
             if name in maps:
                 x = torch.cat([_as_large(x, maps[name]), maps[name]], dim=1)
             x = join(x)
-        return self.classify(x)  # type: ignore[no-any-return]
+        logits: Tensor = self.classify(x)
+        return logits
 
 
 class YoloHead(DenseHead):

@@ -16,6 +16,8 @@ from radlearn import results, stats
 from radlearn.errors import DataError, nearest
 from radlearn.metrics import detection, per_case, segmentation
 
+# What is kept of one head: counts of pixels, or boxes.
+Head = results.Predictions | results.BoxPredictions
 _NAMES = {"auroc": "auc", "average_precision": "average_precision"}
 
 
@@ -70,10 +72,10 @@ def compare(
     heads = [[results.read_boxes(path) for path in of_run] for of_run in paths]
     if all(head is not None for of_run in heads for head in of_run):
         ours_boxes, theirs_boxes = ([head for head in of_run if head is not None] for of_run in heads)
-        return _of_boxes(ours_boxes, theirs_boxes, (first.name, second.name), draws, seed)
+        return _of_heads(ours_boxes, theirs_boxes, (first.name, second.name), draws, seed)
     if any(len(of_run) > 1 for of_run in paths):
         every = [[results.read_predictions(path) for path in of_run] for of_run in paths]
-        return _of_counts(every[0], every[1], (first.name, second.name), draws, seed)
+        return _of_heads(every[0], every[1], (first.name, second.name), draws, seed)
     ours, theirs = (results.read_predictions(of_run[0]) for of_run in paths)
     if ours.data_hash != theirs.data_hash:
         raise DataError(
@@ -90,7 +92,7 @@ def compare(
     scores = theirs.scores[order]
     if np.isnan(ours.labels).all():
         if segmentation.is_counts(ours.label_names):
-            return _of_counts([ours], [theirs], (first.name, second.name), draws, seed)
+            return _of_heads([ours], [theirs], (first.name, second.name), draws, seed)
         return _of_values(ours, scores, draws, seed)
     return _of_scores(ours, scores, draws, seed)
 
@@ -164,57 +166,35 @@ def _of_values(ours: results.Predictions, theirs: np.ndarray, draws: int, seed: 
     return rows
 
 
-def _of_counts(
-    ours: Sequence[results.Predictions],
-    theirs: Sequence[results.Predictions],
-    names: tuple[str, str],
-    draws: int,
-    seed: int,
+def _of_heads(
+    ours: Sequence[Head], theirs: Sequence[Head], names: tuple[str, str], draws: int, seed: int
 ) -> list[PairedResult]:
-    """Dice and its relatives, ratios of sums: the mean over each run's heads, on the same draws."""
+    """Metrics of masks or boxes, the mean over each run's heads, on the same draws of patients."""
     first = ours[0]
     _check_alike([*ours, *theirs], names)
-    classes = segmentation.classes_of(first.label_names)
+    counts = isinstance(first, results.Predictions)
+    classes = segmentation.classes_of(first.label_names) if counts else list(first.label_names)
     multiplicities, index = stats.drawn_patients(first.patient_id, draws, seed)
 
-    def of(head: results.Predictions) -> dict[str, stats.FloatArray]:
-        scores = head.scores[_matching(first.image_id, head.image_id, names)]
-        counts = scores.reshape(len(scores), len(classes), -1).astype(np.int64)
-        return segmentation.ratios_of_draws(counts, index, multiplicities)
-
-    return _of_draws([_mean(map(of, heads)) for heads in (ours, theirs)], classes, first.patient_id)
-
-
-def _of_boxes(
-    ours: Sequence[results.BoxPredictions],
-    theirs: Sequence[results.BoxPredictions],
-    names: tuple[str, str],
-    draws: int,
-    seed: int,
-) -> list[PairedResult]:
-    """Average precision and fROC, the mean over each run's heads, on the same draws of patients."""
-    first = ours[0]
-    _check_alike([*ours, *theirs], names)
-    multiplicities, index = stats.drawn_patients(first.patient_id, draws, seed)
-
-    def of(head: results.BoxPredictions) -> dict[str, stats.FloatArray]:
-        rows = _matching(first.image_id, head.image_id, names).tolist()
+    def of(head: Head) -> dict[str, stats.FloatArray]:
+        rows = _matching(first.image_id, head.image_id, names)
+        if isinstance(head, results.Predictions):
+            pixels = head.scores[rows].reshape(len(rows), len(classes), -1).astype(np.int64)
+            return segmentation.ratios_of_draws(pixels, index, multiplicities)
         detections = detection.of_classes(
             [head.boxes[i] for i in rows],
             [head.scores[i] for i in rows],
             [head.classes[i] for i in rows],
             [head.truth[i] for i in rows],
             [head.truth_classes[i] for i in rows],
-            len(head.label_names),
+            len(classes),
         )
         return detection.scores_of_draws(detections, index, multiplicities)
 
-    return _of_draws([_mean(map(of, heads)) for heads in (ours, theirs)], first.label_names, first.patient_id)
+    return _of_draws([_mean(map(of, heads)) for heads in (ours, theirs)], classes, first.patient_id)
 
 
-def _check_alike(
-    heads: Sequence[results.Predictions | results.BoxPredictions], names: tuple[str, str]
-) -> None:
+def _check_alike(heads: Sequence[Head], names: tuple[str, str]) -> None:
     """Refuse heads that were scored on other data, or for other classes, than the first."""
     for head in heads:
         alike = head.data_hash == heads[0].data_hash and list(head.label_names) == list(heads[0].label_names)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from radlearn.tasks.base import Dense, DenseSplit, Inputs, Task
 logger = logging.getLogger("radlearn")
 
 CellsOf = Callable[[DenseSplit], Sequence[Collection[str]]]
+Kept = TypeVar("Kept")
 MACRO = "macro"
 _FORMAT = 1
 _GIB = 2**30
@@ -154,10 +155,12 @@ class DenseTask(Task):
             return dense, classes
         return dense.with_splits(lambda split: join(split, classes)), [self.merged]
 
-    def kept_as(self, number: int, heads: Sequence[Trained]) -> str:
-        """The variant of the predictions of one of the heads: as the report names such rows."""
+    def kept(self, heads: Sequence[Trained], of: Callable[[Trained], Kept]) -> dict[str, Kept]:
+        """The predictions of each head under its variant, as the report names such rows."""
         few = f"fraction={self.fraction:g}, draw={self.draw}" if self.fraction < 1 else ""
-        return ", ".join(filter(None, (f"repeat={number}" if len(heads) > 1 else "", few)))
+        repeats = [f"repeat={number}" if len(heads) > 1 else "" for number in range(1, len(heads) + 1)]
+        variants = [", ".join(filter(None, (repeat, few))) for repeat in repeats]
+        return {variant: of(head) for variant, head in zip(variants, heads, strict=True)}
 
     def rows(
         self,
@@ -181,9 +184,9 @@ class DenseTask(Task):
         """
         rows: list[Result] = []
         every: list[Measured] = []
-        patients: list[str] = []
+        patients: Sequence[str] = []
         for number, head in enumerate(trained, 1):
-            patients = [test.patient_ids[i] for i in head.places.tolist()]
+            patients = test.take(head.places).patient_ids
             every.append(measure(head, patients))
             if len(trained) > 1:
                 rows += self._rows(inputs, classes, every[-1], head, patients, f"repeat={number}")
@@ -386,7 +389,7 @@ class _Shelf:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(temporary, allow_pickle=False, **arrays)
             temporary.replace(path)
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror or error}; free space") from error

@@ -6,23 +6,22 @@ and many learning rates cost little; otherwise, and where the encoder learns too
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
-from radlearn.data import splits
 from radlearn.data.dataset import EvaluationDataset
 from radlearn.data.loading import evaluation_loader
 from radlearn.data.views import EvaluationView
 from radlearn.dense_heads import DenseHead, Trunk
 from radlearn.encoders.base import Encoder
 from radlearn.errors import ConfigurationError, TrainingError
-from radlearn.tasks.base import Dense, DenseSplit
+from radlearn.tasks.base import Dense, DenseSplit, few_shot_rows
 from radlearn.training.inference import evaluating
 
 _IMAGES_A_BATCH = 64
@@ -178,13 +177,18 @@ def few_shot(split: DenseSplit, fraction: float, seed: int, draw: int) -> DenseS
     if fraction >= 1:
         return split
     classes = sorted({name for cells in (split.masks, split.boxes) for cell in cells for name in cell})
-    labels = {
-        f"label_{i}": [float(name in m or name in b) for m, b in zip(split.masks, split.boxes, strict=True)]
-        for i, name in enumerate(classes)
-    }
-    rows = pl.DataFrame({"patient_id": list(map(str, split.patient_ids)), **labels}).with_row_index("_row")
-    kept = splits.fraction(rows, 100 * fraction, seed, draw, label_names=list(labels))
-    return split.take(kept["_row"].to_numpy().astype(np.int64))
+    drawn = [
+        [name in m or name in b for name in classes] for m, b in zip(split.masks, split.boxes, strict=True)
+    ]
+    labels = np.array(drawn, np.float64).reshape(len(split), len(classes))
+    return split.take(few_shot_rows(split.patient_ids, labels, fraction, seed, draw))
+
+
+def merged_boxes(split: DenseSplit, classes: Sequence[str], name: str) -> DenseSplit:
+    """The split with the boxes of these classes as one class of this name."""
+    parts = [[cell[each] for each in classes if each in cell] for cell in split.boxes]
+    boxes = [{name: np.concatenate(each)} if each else {} for each in parts]
+    return dataclasses.replace(split, boxes=boxes)
 
 
 def check_splits(task: str, dense: Dense | None) -> Dense:

@@ -165,7 +165,7 @@ class HeadModule(L.LightningModule):
             self.trunk.train(not self.warming_up)
         ignores_plateaus = self.recipe.lr_reset and self.recipe.finetune
         rate = self.lr if ignores_plateaus else self.lr * self.plateau.scale
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+        for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.recipe.warmup_lr if self.warming_up else rate
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

@@ -306,10 +306,18 @@ def few_shot(
     """A share of the patients, nested and stratified by `data.splits.fraction`; all of them for 1."""
     if fraction >= 1:
         return cases
-    labels = {f"label_{i}": cases.labels[:, i] for i in range(len(label_names))}
-    rows = pl.DataFrame({"patient_id": [str(p) for p in cases.patient_ids], **labels}).with_row_index("_row")
-    kept = splits.fraction(rows, 100 * fraction, seed, draw, label_names=list(labels))
-    return cases.take(kept["_row"].to_numpy().astype(np.int64))
+    labels = cases.labels[:, : len(label_names)]
+    return cases.take(few_shot_rows(cases.patient_ids, labels, fraction, seed, draw))
+
+
+def few_shot_rows(
+    patient_ids: Sequence[str], labels: np.ndarray, fraction: float, seed: int, draw: int
+) -> np.ndarray:
+    """Which of the cases a few-shot draw keeps, in their order; labels (N, L) are the strata."""
+    columns = {f"label_{i}": column for i, column in enumerate(labels.T)}
+    rows = pl.DataFrame({"patient_id": list(map(str, patient_ids)), **columns}).with_row_index("_row")
+    kept = splits.fraction(rows, 100 * fraction, seed, draw, label_names=list(columns))
+    return kept["_row"].to_numpy().astype(np.int64)
 
 
 def measure(inputs: Inputs, scores: np.ndarray, *, task: str, variant: str = "") -> list[Result]:

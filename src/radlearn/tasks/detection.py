@@ -9,7 +9,6 @@ arXiv:1804.02767).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from radlearn.metrics import detection as metrics
 from radlearn.results import BoxPredictions
 from radlearn.stats import drawn_patients
 from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn
-from radlearn.tasks._dense_cases import Arrays, Problem
+from radlearn.tasks._dense_cases import Arrays, Problem, merged_boxes
 from radlearn.tasks._dense_training import Trained
 from radlearn.tasks.base import DenseSplit, Evaluation, Inputs
 
@@ -193,7 +192,10 @@ class Detection(DenseTask):
                 f"detection needs sides of a multiple of {YOLO_STRIDES[0]} pixels: task.image_size is {size}"
             )
         dense, classes = self.wanted(
-            dense, "box", lambda split: split.boxes, lambda split, names: merged(split, names, self.merged)
+            dense,
+            "box",
+            lambda split: split.boxes,
+            lambda split, names: merged_boxes(split, names, self.merged),
         )
         problem = Boxes(classes, metric=self.metric, width=self.head_width)
         heads = learn(problem, dense, self.recipe, image_size=size, seed=inputs.seed)
@@ -207,20 +209,10 @@ class Detection(DenseTask):
             return Measured(draws, nothing, positive)
 
         rows = self.rows(inputs, dense.test, classes, heads, measure)
-        return Evaluation(rows, boxes={
-            self.kept_as(number, heads): _boxes(head, dense.test, classes)
-            for number, head in enumerate(heads, 1)
-        })  # fmt: skip
+        return Evaluation(rows, boxes=self.kept(heads, lambda head: _boxes(head, dense.test, classes)))
 
 
 def _boxes(head: Trained, test: DenseSplit, classes: Sequence[str]) -> BoxPredictions:
-    ids, patients = ([names[i] for i in head.places.tolist()] for names in (test.image_ids, test.patient_ids))
+    scored = test.take(head.places)
     columns: dict[str, Any] = {name: [each[name] for each in head.predicted] for name in _KEPT}
-    return BoxPredictions(ids, patients, list(classes), **columns)
-
-
-def merged(split: DenseSplit, classes: Sequence[str], name: str) -> DenseSplit:
-    """The split with the boxes of these classes as one class of this name."""
-    parts = [[cell[each] for each in classes if each in cell] for cell in split.boxes]
-    boxes = [{name: np.concatenate(each)} if each else {} for each in parts]
-    return dataclasses.replace(split, boxes=boxes)
+    return BoxPredictions(scored.image_ids, scored.patient_ids, list(classes), **columns)

@@ -29,7 +29,7 @@ from radlearn.metrics import per_case
 from radlearn.metrics import segmentation as metrics
 from radlearn.stats import FloatArray, drawn_patients
 from radlearn.tasks._dense import MACRO, DenseTask, Measured, learn
-from radlearn.tasks._dense_cases import Arrays, Problem
+from radlearn.tasks._dense_cases import Arrays, Problem, merged_boxes
 from radlearn.tasks._dense_training import Trained
 from radlearn.tasks.base import DenseSplit, Evaluation, Inputs, Values
 
@@ -152,26 +152,20 @@ class Segmentation(DenseTask):
             return Measured(draws, _chances(counts, size**2), positive)
 
         rows = self.rows(inputs, dense.test, classes, heads, measure)
-        return Evaluation(rows, values={
-            self.kept_as(number, heads): _values(head, dense.test, classes)
-            for number, head in enumerate(heads, 1)
-        })  # fmt: skip
+        return Evaluation(rows, values=self.kept(heads, lambda head: _values(head, dense.test, classes)))
 
 
 def _values(head: Trained, test: DenseSplit, classes: Sequence[str]) -> Values:
     """The counts of each image, flat."""
-    ids, patients = ([names[i] for i in head.places.tolist()] for names in (test.image_ids, test.patient_ids))
+    scored = test.take(head.places)
     counts = np.stack([predicted["counts"].ravel() for predicted in head.predicted]).astype(np.float64)
-    return Values(ids, patients, metrics.columns_of(classes), counts)
+    return Values(scored.image_ids, scored.patient_ids, metrics.columns_of(classes), counts)
 
 
 def merged(split: DenseSplit, classes: Sequence[str], name: str, from_boxes: bool) -> DenseSplit:
     """The split with these classes as one of this name."""
     if from_boxes:
-        boxes = [[c[n] for n in classes if n in c] for c in split.boxes]
-        return dataclasses.replace(
-            split, boxes=[{name: np.concatenate(each)} if each else {} for each in boxes]
-        )
+        return merged_boxes(split, classes, name)
     # Runs may overlap: a text of several masks' runs is their union.
     texts = [" ".join(c[n] for n in classes if n in c) for c in split.masks]
     return dataclasses.replace(split, masks=[{name: text} if text else {} for text in texts])
